@@ -116,8 +116,8 @@ def measure_capture(
     def to_disk(blocks: np.ndarray) -> None:
         shard_of(lm, case.hook, blocks, folder / "shard.parquet")
 
-    told = (str(folder / "model"), str(case.layer), case.dtype, str(folder / "tokens.npy"))
-    with Apart("activations_bare.py", *told, str(step), str(threads)) as bare:
+    arguments = (str(folder / "model"), str(case.layer), case.dtype, str(folder / "tokens.npy"))
+    with Apart("activations_bare.py", *arguments, str(step), str(threads)) as bare:
         ways: dict[str, Callable[[], Cost]] = {
             "bare transformers": lambda: bare(blocks=len(tokens)),
             "saeflow, capture alone": lambda: cost(captured),
@@ -148,7 +148,7 @@ def peer_cost(peer: str, folder: Path, case: Case) -> Cost:
     out = folder / "peer"
     shutil.rmtree(out, ignore_errors=True)
     script = Path(__file__).with_name("activations_peer.py")
-    told = [
+    arguments = [
         json.dumps(case.shape),
         str(case.layer),
         case.dtype,
@@ -157,7 +157,7 @@ def peer_cost(peer: str, folder: Path, case: Case) -> Cost:
         str(torch.get_num_threads()),
     ]
     done = subprocess.run(
-        [peer, str(script), *told], capture_output=True, text=True, env=environment()
+        [peer, str(script), *arguments], capture_output=True, text=True, env=environment()
     )
     if done.returncode:
         sys.exit(f"the peer failed:\n{done.stderr[-2000:]}")
@@ -177,7 +177,7 @@ def measure_files(folder: Path, rows: int, rounds: int, settings: Activations) -
     file."""
     width = SHAPE["n_embd"]
     path = shard_path(folder / settings.format, 0, settings)
-    found: dict[str, list[float]] = {
+    speeds: dict[str, list[float]] = {
         "write": [],
         "copy to disk": [],
         "shuffled read": [],
@@ -185,17 +185,17 @@ def measure_files(folder: Path, rows: int, rounds: int, settings: Activations) -
     }
     for _ in range(rounds):
         path.unlink(missing_ok=True)
-        found["write"].append(
+        speeds["write"].append(
             seconds(
                 lambda: write_shards({HOOK: path}, passes(rows, width), settings, {"model": "m"})
             )
         )
         write_manifest(path.parent, [path])
-        found["copy to disk"].append(seconds(lambda: copy(path, folder / "copy", to_disk=True)))
-        found["copy"].append(seconds(lambda: copy(path, folder / "copy", to_disk=False)))
-        found["shuffled read"].append(seconds(lambda: read_epoch(path.parent)))
+        speeds["copy to disk"].append(seconds(lambda: copy(path, folder / "copy", to_disk=True)))
+        speeds["copy"].append(seconds(lambda: copy(path, folder / "copy", to_disk=False)))
+        speeds["shuffled read"].append(seconds(lambda: read_epoch(path.parent)))
     return {
-        name: rows * width * 4 / 1e9 / statistics.median(times) for name, times in found.items()
+        name: rows * width * 4 / 1e9 / statistics.median(times) for name, times in speeds.items()
     }
 
 
@@ -242,13 +242,13 @@ def memory(shards: int) -> None:
 def measure_memory(threads: int) -> dict[str, int]:
     """Most megabytes of a process that caches and reads 34 MB of activations, and ten times as
     many."""
-    found = {}
+    peaks = {}
     for shards in (1, 10):
         command = [sys.executable, __file__, "--threads", str(threads), "--memory", str(shards)]
-        found[f"{shards} shards"] = int(
+        peaks[f"{shards} shards"] = int(
             subprocess.run(command, capture_output=True, text=True, check=True).stdout
         )
-    return found
+    return peaks
 
 
 def main() -> None:

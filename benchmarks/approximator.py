@@ -96,9 +96,9 @@ def rate(d_model: int, latents: int) -> float:
     return 2e-9 * CHUNK * d_model * latents / min(seconds)
 
 
-def recovered(planted: torch.Tensor, found: Approximation) -> float:
+def recovered(planted: torch.Tensor, fitted: Approximation) -> float:
     """Smallest cosine between a planted column and the fitted one."""
-    return float(torch.nn.functional.cosine_similarity(planted, found.M, dim=0).min())
+    return float(torch.nn.functional.cosine_similarity(planted, fitted.M, dim=0).min())
 
 
 def main() -> None:

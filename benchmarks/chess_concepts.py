@@ -97,14 +97,14 @@ def mates_by_python_chess(boards: list[chess.Board]) -> None:
 
 def time_labels(boards: Boards, sample: int) -> None:
     """Print microseconds per position and family."""
-    some = boards.part(np.linspace(0, len(boards) - 1, max(sample, 2048)).astype(int))
+    sample_boards = boards.part(np.linspace(0, len(boards) - 1, max(sample, 2048)).astype(int))
     for family in FAMILIES_TIMED:
-        spent = seconds(lambda family=family: label(some, [family]))
+        spent = seconds(lambda family=family: label(sample_boards, [family]))
         print(
-            f"labels, {family} ({len(FAMILIES[family].names)}): {1e6 * spent / len(some):.1f} µs "
+            f"labels, {family} ({len(FAMILIES[family].names)}): {1e6 * spent / len(sample_boards):.1f} µs "
             "per position"
         )
-    python = [chess.Board(fen) for fen in write_fens(some.part(slice(0, sample)))]
+    python = [chess.Board(fen) for fen in write_fens(sample_boards.part(slice(0, sample)))]
     for name, function in (
         ("threats", threats_by_python_chess),
         ("mate threat", mates_by_python_chess),

@@ -86,8 +86,8 @@ def own(architecture: str, s: dict[str, Any]) -> Cost:
         learning_rate=s["learning_rate"],
     )
     batches = Reader(s["train"], s["batch"], s["steps"])
-    known = Known(s["d_model"])
-    train_saes(crosscoder_feed(batches, [known, known], {}), [settings], seed=0)
+    widths = Known(s["d_model"])
+    train_saes(crosscoder_feed(batches, [widths, widths], {}), [settings], seed=0)
     batches.note()
     return batches.settled()
 

@@ -137,8 +137,10 @@ def planted(asked: argparse.Namespace) -> None:
             nothing = [np.empty((0, 6), np.int64)] * count
             for method in ("random", "epo", "adaptive"):
                 run = Search(scorer, targets, search, method, allowed, None, seed)
-                found = run.run(range(count), nothing)
-                best.setdefault(method, []).extend(float(each.front.values.max()) for each in found)
+                fronts = run.run(range(count), nothing)
+                best.setdefault(method, []).extend(
+                    float(each.front.values.max()) for each in fronts
+                )
         for method, values in best.items():
             share = np.mean([value > 0 for value in values])
             draws = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)

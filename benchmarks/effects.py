@@ -163,7 +163,7 @@ def hand_over(world: World, vectors: Tensor, unsteered_loss: float, folder: Path
     }
     torch.save({name: tensor.cpu() for name, tensor in tensors.items()}, folder / "tensors.pt")
     block = lm.blocks[parse_hook(world.hook).layer]
-    told = {
+    handed = {
         "layer": next(name for name, module in lm.model.named_modules() if module is block),
         "largest_scale": settings.scale.maximum * world.mean_norm,
         "wanted_loss": unsteered_loss + settings.scale.value,
@@ -171,7 +171,7 @@ def hand_over(world: World, vectors: Tensor, unsteered_loss: float, folder: Path
         "samples": settings.samples,
         "new_tokens": settings.new_tokens,
     }
-    (folder / "settings.json").write_text(json.dumps(told))
+    (folder / "settings.json").write_text(json.dumps(handed))
 
 
 def seconds(call: Callable[[], object], device: str) -> float:

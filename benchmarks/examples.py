@@ -71,7 +71,7 @@ def measure(d_sae: int, n_tokens: int, active: int, d_model: int) -> str:
         .integers(0, D_VOCAB, (n_tokens // CONTEXT, CONTEXT))
         .astype(np.int32)
     )
-    known = Vocabulary(
+    vocabulary = Vocabulary(
         np.arange(D_VOCAB), [f"t{i}" for i in range(D_VOCAB)], np.zeros(D_VOCAB, bool)
     )
     with tempfile.TemporaryDirectory() as temporary:
@@ -95,7 +95,7 @@ def measure(d_sae: int, n_tokens: int, active: int, d_model: int) -> str:
             store,
             sae,
             folder / "sae.safetensors",
-            known,
+            vocabulary,
             Examples(),
             0,
             lambda done, total: rows.append(time.process_time()),

@@ -70,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OPENAI_API_KEY"] = KEY
     for _ in range(options.repeats):
-        found = measure(options.calls, options.concurrency, options.latency)
+        measured = measure(options.calls, options.concurrency, options.latency)
         load = round(os.getloadavg()[0], 1)
         print(
             json.dumps(
@@ -78,7 +78,7 @@ def main() -> None:
                     "concurrency": options.concurrency,
                     "latency": options.latency,
                     "load": load,
-                    **found,
+                    **measured,
                 }
             )
         )

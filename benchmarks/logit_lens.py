@@ -100,13 +100,13 @@ def compare(
 
 def floor(latents: int, unembedding: Tensor, threads: int) -> tuple[float, float]:
     """Seconds of the product and of the sort of all rows, from some of them."""
-    some = min(latents, 512)
-    directions = random_directions(some, unembedding.shape[1], numpy_generator(2, "floor"))
+    count = min(latents, 512)
+    directions = random_directions(count, unembedding.shape[1], numpy_generator(2, "floor"))
     product, weights = seconds_of(lambda: linear(directions, unembedding), 3)
     rows = np.asarray(weights)[:128]
     with ThreadPoolExecutor(threads) as workers:
         sorting, _ = seconds_of(lambda: list(workers.map(ordered, rows)), 3)
-    return product * latents / some, sorting * latents / len(rows)
+    return product * latents / count, sorting * latents / len(rows)
 
 
 def main() -> None:
@@ -132,9 +132,9 @@ def main() -> None:
     compare(asked.published, unembedding, sets, asked.threads, asked.rounds)
     product, sorting = floor(asked.latents, unembedding, asked.threads)
     ids = np.arange(asked.tokens, dtype=np.int32)
-    known = Vocabulary(ids, [str(i) for i in ids], np.zeros(asked.tokens, dtype=bool))
+    vocabulary = Vocabulary(ids, [str(i) for i in ids], np.zeros(asked.tokens, dtype=bool))
     decoder = random_directions(asked.latents, asked.d_model, generator)
-    given = LensInput(decoder, unembedding, known, sets, None, None, 0)
+    given = LensInput(decoder, unembedding, vocabulary, sets, None, None, 0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     start, used = time.perf_counter(), time.process_time()
     apply_lens(given, Projection(), Enrichment(), 0, asked.threads)

@@ -195,8 +195,8 @@ def sparsify(
         optimiser.zero_grad()
 
     def encode(x: torch.Tensor) -> torch.Tensor:
-        found = coder.encode(x)
-        return torch.zeros(len(x), s["d_sae"]).scatter_(1, found.top_indices, found.top_acts)
+        encoded = coder.encode(x)
+        return torch.zeros(len(x), s["d_sae"]).scatter_(1, encoded.top_indices, encoded.top_acts)
 
     return encode, (lambda z: z @ coder.W_dec + coder.b_dec)
 

@@ -62,7 +62,7 @@ def around_common_l0(
     while len(points) < TRIALS:
         point = {control.name: value, **train(value)}
         points.append(point)
-        reached = [one["l0"] for one in points if "l0" in one]
+        reached = [trial["l0"] for trial in points if "l0" in trial]
         if len(reached) < len(points) or (
             min(reached) <= COMMON_L0 <= max(reached) and len(points) > 1
         ):
@@ -122,7 +122,7 @@ def main() -> None:
         directions = normalize(torch.randn(LATENTS // 2, D_MODEL, generator=generator), dim=1)
         plant(Path(s["train"]), BATCH * DISTINCT_BATCHES, D_MODEL, directions, generator, ACTIVE)
         plant(Path(s["held_out"]), 8 * BATCH, D_MODEL, directions, generator, ACTIVE)
-        found: dict[str, Any] = {}
+        measured: dict[str, Any] = {}
         for architecture in options.architectures:
             control = CONTROLS[architecture]
             of_library: dict[str, Any] = {}
@@ -140,8 +140,10 @@ def main() -> None:
                     file=sys.stderr,
                     flush=True,
                 )
-            found[architecture] = of_library
-    print(json.dumps({"tokens": BATCH * options.steps, "common_l0": COMMON_L0, **found}, indent=2))
+            measured[architecture] = of_library
+    print(
+        json.dumps({"tokens": BATCH * options.steps, "common_l0": COMMON_L0, **measured}, indent=2)
+    )
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def encoder_bound(s: dict[str, Any]) -> int:
     return round(s["batch"] / sorted(times[2:])[5])
 
 
-def one(
+def measure_one(
     python: str | Path, script: str, library: str, architecture: str, s: dict[str, Any]
 ) -> dict[str, Any]:
     """The result of one training in a process of its own."""
@@ -212,7 +212,7 @@ def main() -> None:
         rows = options.batch * min(DISTINCT_BATCHES, options.steps)
         plant(Path(s["train"]), rows, options.d_model, directions, generator, ACTIVE)
         plant(Path(s["held_out"]), options.batch, options.d_model, directions, generator, ACTIVE)
-        found: dict[str, Any] = {
+        measured: dict[str, Any] = {
             "machine": f"{platform.machine()}, {options.threads} threads",
             "setting": {key: value for key, value in s.items() if key not in ("train", "held_out")},
             "encoder_bound_tokens_per_second": encoder_bound(s),
@@ -222,14 +222,17 @@ def main() -> None:
             for library in LIBRARIES[architecture] if options.peers else []:
                 ways[library] = (options.peers / "bin/python", "sae_peers.py")
             rounds = [
-                {library: one(*way, library, architecture, s) for library, way in ways.items()}
+                {
+                    library: measure_one(*way, library, architecture, s)
+                    for library, way in ways.items()
+                }
                 for _ in range(options.rounds)
             ]
-            found[architecture] = {
+            measured[architecture] = {
                 library: over_rounds([results[library] for results in rounds]) for library in ways
             }
-            print(json.dumps({architecture: found[architecture]}), file=sys.stderr, flush=True)
-    print(json.dumps(found, indent=2))
+            print(json.dumps({architecture: measured[architecture]}), file=sys.stderr, flush=True)
+    print(json.dumps(measured, indent=2))
 
 
 if __name__ == "__main__":

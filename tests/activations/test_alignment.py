@@ -85,6 +85,6 @@ def test_caches_of_the_same_rows_or_of_other_text_stay_as_they_are(tmp_path: Pat
 
 def test_what_a_training_goes_on_from_depends_on_which_rows_are_common(tmp_path: Path) -> None:
     first, second = masks()
-    one = cache(tmp_path / "a", first, 1.0)
-    both = in_step([one, cache(tmp_path / "b", second, -1.0)])
-    assert both[0].identity != one.identity
+    cached = cache(tmp_path / "a", first, 1.0)
+    both = in_step([cached, cache(tmp_path / "b", second, -1.0)])
+    assert both[0].identity != cached.identity

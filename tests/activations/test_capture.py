@@ -114,15 +114,15 @@ def threads_of_torch(count):
 
 def test_any_number_of_threads_gives_the_same_bits_in_the_same_order(lm):
     tokens = tiny_tokens(rows=5 * TOKENS_PER_PASS // 12, length=12).numpy().astype(np.int32)
-    found = []
+    captures = []
     for count in (1, 2, 3, 9):
         with threads_of_torch(count):
-            found.append(captured(lm, tokens, [HOOK, "blocks.0.attn.hook_z"]))
+            captures.append(captured(lm, tokens, [HOOK, "blocks.0.attn.hook_z"]))
             assert torch.get_num_threads() == count
-    for other in found[1:]:
+    for other in captures[1:]:
         for hook, rows in other.items():
-            assert torch.equal(rows.activations, found[0][hook].activations)
-            assert np.array_equal(rows.blocks, found[0][hook].blocks)
+            assert torch.equal(rows.activations, captures[0][hook].activations)
+            assert np.array_equal(rows.blocks, captures[0][hook].blocks)
 
 
 def test_no_blocks_give_no_rows(lm, tokens):
@@ -141,9 +141,9 @@ def test_a_pass_that_fails_ends_all_threads(lm):
             SaeflowError, match=r"gives NaN or infinity at blocks\.1\.hook_resid_post"
         ):
             captured(broken, tokens, [HOOK])
-        some = capture_rows(TextSource(lm, tokens), [HOOK], Activations())
-        next(some)
-        some.close()
+        passes = capture_rows(TextSource(lm, tokens), [HOOK], Activations())
+        next(passes)
+        passes.close()
     assert not [
         thread.name for thread in threading.enumerate() if thread.name.startswith("saeflow-capture")
     ]

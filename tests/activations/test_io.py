@@ -214,14 +214,14 @@ def test_no_damage_goes_unseen(tmp_path, pieces_of_64, format_):
     values = torch.randn(100, 4)
     store = cached(tmp_path, values, Activations(format=format_), shards=1)
     whole = store.path(0).read_bytes()
-    found = 0
+    damaged = 0
     for place in range(0, len(whole), 7):
         store.path(0).write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
         try:
             assert torch.equal(torch.cat([store.read(piece) for piece in store.pieces()]), values)
         except DamagedError:
-            found += 1
-    assert found > values.nbytes / 7
+            damaged += 1
+    assert damaged > values.nbytes / 7
 
 
 def test_a_job_removes_a_damaged_shard_of_its_study_and_a_person_s_command_does_not(
@@ -248,12 +248,12 @@ def test_a_job_removes_a_damaged_shard_of_its_study_and_a_person_s_command_does_
     with pytest.raises(SystemExit) as done:
         main.main()
     assert done.value.code == 1
-    told = capsys.readouterr().err
+    error = capsys.readouterr().err
     assert (
         "shard-00001.parquet and manifest.json are removed, start again and what is missing is "
-        "made again" in told
+        "made again" in error
     )
-    assert told.count("\n") == 1
+    assert error.count("\n") == 1
     assert sorted(file.name for file in folder.iterdir()) == [
         "shard-00000.parquet",
         "shard-00002.parquet",
@@ -265,9 +265,9 @@ def test_a_file_that_the_system_does_not_open_is_not_called_damaged(tmp_path, fo
     store = cached(tmp_path, torch.randn(60, 4), Activations(format=format_), shards=1)
     store.path(0).unlink()
     store.path(0).symlink_to(store.path(0))
-    with pytest.raises(SaeflowError, match="cannot be read") as told:
+    with pytest.raises(SaeflowError, match="cannot be read") as raised:
         store.read(store.pieces()[0])
-    assert not isinstance(told.value, DamagedError)
+    assert not isinstance(raised.value, DamagedError)
 
 
 def test_shards_of_two_caches_do_not_mix(tmp_path):
@@ -335,8 +335,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
         env={**os.environ, "PYTHONPATH": str(SUPPORT)},
     )
     assert done.returncode == 0, done.stderr
-    told = done.stdout.splitlines()
-    assert [line.partition(": ")[2] for line in told[::2]] == [
+    lines = done.stdout.splitlines()
+    assert [line.partition(": ")[2] for line in lines[::2]] == [
         "the disk is full; make space and start again, finished files are kept"
     ] * 2
-    assert told[1::2] == ["[]", "[]"]
+    assert lines[1::2] == ["[]", "[]"]

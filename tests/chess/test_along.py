@@ -180,8 +180,8 @@ def test_the_rating_that_finds_the_right_move_is_the_model_s_own_before_and_lowe
     )
     right = [MOVES[move] for move in chosen[-1]]
     assert first["right"].to_list() == right
-    told = chosen[:-1] == chosen[-1]
-    for row, hits in zip(first.to_dicts(), told.T, strict=True):
+    right_at = chosen[:-1] == chosen[-1]
+    for row, hits in zip(first.to_dicts(), right_at.T, strict=True):
         upwards = [rating for rating in range(N_BINS - 1) if hits[rating:].all()]
         assert row["before"] == (min(upwards) if upwards else None)
         square = chess.parse_square(row["concept"].removeprefix("offensive_threat_"))
@@ -206,22 +206,22 @@ def test_an_edit_that_does_nothing_moves_no_transition_point() -> None:
     settings = SETTINGS.model_copy(
         update={"modes": ["multiply"], "strengths": [1 + 1e-12], "directions": []}
     )
-    found = intervene(level, sae, subject, settings, seed=0)
-    edited = found.transitions.filter(kind="edited")
+    intervened = intervene(level, sae, subject, settings, seed=0)
+    edited = intervened.transitions.filter(kind="edited")
     assert edited["before"].equals(edited["after"], null_equal=True)
-    assert found.shifts.filter(kind="edited").select("earlier", "later").row(0) == (0, 0)
+    assert intervened.shifts.filter(kind="edited").select("earlier", "later").row(0) == (0, 0)
 
 
 def test_points_are_counted_from_the_ratings_that_were_told() -> None:
     right = np.array([[1, 0, 0, 1], [1, 0, 1, 0], [1, 0, 1, 1]], bool)
-    found = found_from(right, [2, 5, 9])
-    assert found.kind.tolist() == ["always", "never", "transition", "irregular"]
-    assert found.at.tolist() == [2, NOWHERE, 5, NOWHERE]
+    points = found_from(right, [2, 5, 9])
+    assert points.kind.tolist() == ["always", "never", "transition", "irregular"]
+    assert points.at.tolist() == [2, NOWHERE, 5, NOWHERE]
     after = {("edited", 0): np.array([5, 9, 2, NOWHERE]), ("random", 0): np.array([2, 2, 5, NOWHERE]),
              ("random", 1): np.array([2, NOWHERE, 9, NOWHERE])}  # fmt: skip
     games = Resampling(np.arange(4), 100, 0.95, np.random.default_rng(0))
     edited, random = shifts(
-        "threats", games, 4, found, {key: Found(found.kind, at) for key, at in after.items()}
+        "threats", games, 4, points, {key: Found(points.kind, at) for key, at in after.items()}
     )
     assert [edited[name] for name in ("earlier", "later", "solved_before", "solved_after")] == [
         0.5, 0.25, 0.5, 0.75,

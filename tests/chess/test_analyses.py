@@ -101,15 +101,15 @@ def test_the_chance_of_a_transition_is_the_share_of_orders_that_agree_with_the_s
 
 def test_transitions_of_the_planted_model_are_where_its_skill_sets_in() -> None:
     subject, _ = planted_subject(GATED)
-    found = transitions(GATED, subject.examples, None, Transitions(positions=300), seed=0)
-    assert dict(found.schema) == TRANSITIONS
-    assert found.height == 300
-    assert set(found["kind"]) <= {
+    points = transitions(GATED, subject.examples, None, Transitions(positions=300), seed=0)
+    assert dict(points.schema) == TRANSITIONS
+    assert points.height == 300
+    assert set(points["kind"]) <= {
         "always",
         "transition",
         "irregular",
     }  # the strongest is always right
-    solved = found.filter(kind="transition")
+    solved = points.filter(kind="transition")
     assert solved.height > 20
     assert solved["transition"].is_between(1, N_BINS - 1).all()
     assert (solved["right_strongest"] > solved["right_weakest"]).all()
@@ -136,9 +136,9 @@ def test_moves_that_answer_a_concept(fen: str, concept: str, expected: set[str] 
     boards = read_fens([f"{fen} w - - 0 1"])
     families = ["offensive_threat", "defensive_threat", "strategic"]
     labels = label(boards, families)
-    index = [one.name for one in labels.concepts].index(concept)
+    index = [each.name for each in labels.concepts].index(concept)
     assert labels.values[0, index]
-    found = {MOVES[move] for move in answers(labels.concepts[index], View(boards))[0].nonzero()[0]}
+    moves = {MOVES[move] for move in answers(labels.concepts[index], View(boards))[0].nonzero()[0]}
     if expected is None:
         expected = set()
         for move in (board := chess.Board(boards_fen(fen))).legal_moves:
@@ -151,7 +151,7 @@ def test_moves_that_answer_a_concept(fen: str, concept: str, expected: set[str] 
                 expected.add(move.uci())
             board.pop()
         assert 0 < len(expected) < board.legal_moves.count()
-    assert found == expected
+    assert moves == expected
 
 
 def boards_fen(placement: str) -> str:
@@ -164,7 +164,9 @@ def test_rescues_of_random_play_are_those_python_chess_finds() -> None:
     checked = 0
     for position, square in zip(*labels.values.nonzero(), strict=True):
         board = played.python[position]
-        found = answers(labels.concepts[square], View(played.boards.part(np.array([position]))))[0]
+        rescues = answers(labels.concepts[square], View(played.boards.part(np.array([position]))))[
+            0
+        ]
         for move in board.legal_moves:
             board.push(move)
             mine = board.color_at(square) is chess.WHITE
@@ -172,7 +174,7 @@ def test_rescues_of_random_play_are_those_python_chess_finds() -> None:
                 board.attackers(chess.WHITE, square)
             )
             board.pop()
-            assert found[MOVES.index(move.uci())] == (not lost)
+            assert rescues[MOVES.index(move.uci())] == (not lost)
         checked += 1
     assert checked > 100
 
@@ -180,11 +182,11 @@ def test_rescues_of_random_play_are_those_python_chess_finds() -> None:
 def test_labels_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
     subject, _ = planted_subject(GATED)
     save_labels(tmp_path / "labels.safetensors", subject.labelled)
-    found = load_labels(tmp_path / "labels.safetensors")
-    assert found.labels.concepts == subject.concepts
-    assert (found.labels.values == subject.labels.values).all()
+    labelled = load_labels(tmp_path / "labels.safetensors")
+    assert labelled.labels.concepts == subject.concepts
+    assert (labelled.labels.values == subject.labels.values).all()
     for name in ("rows", "games", "held_out"):
-        assert (getattr(found, name) == getattr(subject.labelled, name)).all()
+        assert (getattr(labelled, name) == getattr(subject.labelled, name)).all()
     with pytest.raises(SaeflowError, match="no such file"):
         load_labels(tmp_path / "none.safetensors")
     (tmp_path / "labels.safetensors").write_bytes(b"not so")
@@ -195,12 +197,12 @@ def test_labels_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
 def test_studied_positions_are_whole_games_drawn_by_their_names() -> None:
     subject, _ = planted_subject(GATED)
     settings = Concepts(families=["offensive_threat"], positions=500)
-    found = label_positions(subject.examples, settings, seed=3)
-    assert len(found.rows) == 500
+    studied = label_positions(subject.examples, settings, seed=3)
+    assert len(studied.rows) == 500
     whole = [
         game
-        for game in set(found.games)
-        if (found.games == game).sum() < (subject.examples.games == game).sum()
+        for game in set(studied.games)
+        if (studied.games == game).sum() < (subject.examples.games == game).sum()
     ]
     assert len(whole) <= 1  # only the last is cut
     with pytest.raises(SaeflowError, match="too few games"):
@@ -210,9 +212,9 @@ def test_studied_positions_are_whole_games_drawn_by_their_names() -> None:
 def test_an_engine_s_moves_are_found_by_position(tmp_path: Path) -> None:
     table = pl.DataFrame({"fen": ["a", "b", "a", "c"], "best": ["e2e4", None, "d2d4", "g1f3"]})
     table.write_parquet(tmp_path / "engine.parquet")
-    found = best_moves(tmp_path / "engine.parquet", ["c", "b", "a", "x"])
-    assert found is not None
-    assert found.tolist() == [MOVES.index("g1f3"), -1, MOVES.index("e2e4"), -1]
+    best = best_moves(tmp_path / "engine.parquet", ["c", "b", "a", "x"])
+    assert best is not None
+    assert best.tolist() == [MOVES.index("g1f3"), -1, MOVES.index("e2e4"), -1]
     table.drop("best").write_parquet(tmp_path / "engine.parquet")
     with pytest.raises(SaeflowError, match="has no column best"):
         best_moves(tmp_path / "engine.parquet", ["a"])
@@ -250,8 +252,10 @@ def test_latents_of_a_position_are_read_at_its_own_rating(maia: Maia2, tokens: s
     read = read_site(at, sae, boards, ratings)
     seen: list[torch.Tensor] = []
     for index in range(50):
-        one = torch.tensor([ratings[index]])
-        at.judge(at.embed(boards.part(slice(index, index + 1))), one, lambda x: seen.append(x) or x)
+        first = torch.tensor([ratings[index]])
+        at.judge(
+            at.embed(boards.part(slice(index, index + 1))), first, lambda x: seen.append(x) or x
+        )
     activations = torch.cat(seen)
     assert np.allclose(read.activations, activations.mean(dim=1), atol=1e-5)
     dense = (
@@ -259,8 +263,8 @@ def test_latents_of_a_position_are_read_at_its_own_rating(maia: Maia2, tokens: s
         if tokens == "all"
         else sae.sae.encode(activations.mean(dim=1))
     )
-    found = np.stack([read.latents.column(latent) for latent in range(48)], axis=1)
-    assert np.allclose(found, dense.numpy(), atol=1e-5)
+    values = np.stack([read.latents.column(latent) for latent in range(48)], axis=1)
+    assert np.allclose(values, dense.numpy(), atol=1e-5)
 
 
 def test_every_command_of_the_analyses_writes_its_tables(maia: Maia2, tmp_path: Path) -> None:
@@ -280,13 +284,13 @@ def test_every_command_of_the_analyses_writes_its_tables(maia: Maia2, tmp_path: 
     where = ["--positions", at["positions.parquet"], "--split", "model", "--seed", "0"]
     site = ["--model", at["model"], "--hook", "blocks.1.resid_post", "--sae", at["sae"]]
     site += ["--labels", at["labels.safetensors"]]
-    found = ["--associations", f"{at['out']}/associations.parquet"]
+    tables = ["--associations", f"{at['out']}/associations.parquet"]
     commands = {
         "concepts": ([*where], settings, "labels.safetensors"),
         "associate": ([*where, *site], settings, "out"),
-        "skill": ([*where, *site, *found], group, "out"),
+        "skill": ([*where, *site, *tables], group, "out"),
         "intervene": (
-            [*where, *site, *found, "--directions", f"{at['out']}/directions.safetensors"],
+            [*where, *site, *tables, "--directions", f"{at['out']}/directions.safetensors"],
             group | narrow,
             "edited",
         ),

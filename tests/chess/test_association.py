@@ -53,9 +53,10 @@ def test_sparse_latents_hold_what_the_dense_ones_do() -> None:
     for latent in range(30):
         assert (held.column(latent) == dense[:, latent]).all()
         assert (np.diff(held.of_latent(latent)[1]) >= 0).all()
-    some = np.array([7, 3, 400, 3 + 9])
+    latents_read = np.array([7, 3, 400, 3 + 9])
     assert all(
-        (held.part(some).column(latent) == dense[some, latent]).all() for latent in range(30)
+        (held.part(latents_read).column(latent) == dense[latents_read, latent]).all()
+        for latent in range(30)
     )
 
 
@@ -64,28 +65,30 @@ def test_all_areas_at_once_are_mann_whitney_s() -> None:
     dense[:, 3], dense[:, 4] = 0, 1.5  # one never fires, one always says the same
     generator = np.random.default_rng(1)
     labels = generator.random((400, 10)) < np.linspace(0.03, 0.97, 10)
-    found = np.concatenate([area for _, area in areas(latents_of(dense), SparseLabels.of(labels))])
+    all_areas = np.concatenate(
+        [area for _, area in areas(latents_of(dense), SparseLabels.of(labels))]
+    )
     for latent in range(25):
         for concept in range(10):
             mine, others = dense[labels[:, concept], latent], dense[~labels[:, concept], latent]
             larger = (mine[:, None] > others).mean() + (mine[:, None] == others).mean() / 2
-            assert found[latent, concept] == pytest.approx(larger, abs=1e-12)
-    assert (found[3] == 0.5).all()
-    assert (found[4] == 0.5).all()
+            assert all_areas[latent, concept] == pytest.approx(larger, abs=1e-12)
+    assert (all_areas[3] == 0.5).all()
+    assert (all_areas[4] == 0.5).all()
 
 
 def test_the_interval_is_de_long_s_when_every_position_is_a_game() -> None:
     dense = sparse_normals(300, 1, 0.4)[:, 0]
     label = np.random.default_rng(2).random(300) < 0.3 + 0.3 * (dense > 0)
     held = latents_of(dense[:, None])
-    found = clustered_area(*held.of_latent(0), label, np.arange(300), 0.95)
+    area = clustered_area(*held.of_latent(0), label, np.arange(300), 0.95)
     larger = (dense[label][:, None] > dense[~label]) + (dense[label][:, None] == dense[~label]) / 2
     variance = larger.mean(axis=1).var() / label.sum() + larger.mean(axis=0).var() / (~label).sum()
     error = np.sqrt(variance * 300 / 299)
-    assert found.auc == pytest.approx(larger.mean())
-    assert found.low < found.auc < found.high
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.05)
-    assert (found.p <= 0.05) == (found.low > 0.5)
+    assert area.auc == pytest.approx(larger.mean())
+    assert area.low < area.auc < area.high
+    assert area.high - area.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+    assert (area.p <= 0.05) == (area.low > 0.5)
 
 
 def test_the_interval_of_games_is_that_of_a_bootstrap_over_games() -> None:
@@ -98,7 +101,7 @@ def test_the_interval_of_games_is_that_of_a_bootstrap_over_games() -> None:
         np.float32
     )
     held = latents_of(dense[:, None])
-    found = clustered_area(*held.of_latent(0), label, games, 0.95)
+    area = clustered_area(*held.of_latent(0), label, games, 0.95)
     alone = clustered_area(*held.of_latent(0), label, np.arange(len(games)), 0.95)
     drawn = []
     for _ in range(400):
@@ -108,9 +111,9 @@ def test_the_interval_of_games_is_that_of_a_bootstrap_over_games() -> None:
         mine, others = dense[rows][label[rows]], dense[rows][~label[rows]]
         drawn.append(stats.mannwhitneyu(mine, others).statistic / (len(mine) * len(others)))
     low, high = np.quantile(drawn, [0.025, 0.975])
-    assert found.high - found.low == pytest.approx(high - low, rel=0.15)
+    assert area.high - area.low == pytest.approx(high - low, rel=0.15)
     assert alone.high - alone.low < 0.8 * (
-        found.high - found.low
+        area.high - area.low
     )  # positions of a game are not independent
 
 
@@ -150,8 +153,10 @@ def planted() -> tuple[SparseLatents, Labelled]:
 def test_planted_latents_are_found_in_both_directions(
     planted: tuple[SparseLatents, Labelled],
 ) -> None:
-    concepts, found = associate(*planted, SETTINGS, seed=0)
-    first = {(row["concept"], row["direction"]): row for row in found.filter(rank=0).to_dicts()}
+    concepts, associations = associate(*planted, SETTINGS, seed=0)
+    first = {
+        (row["concept"], row["direction"]): row for row in associations.filter(rank=0).to_dicts()
+    }
     assert first["c0", 1]["latent"] == 7
     assert first["c1", -1]["latent"] == 11
     labels = planted[1].labels.values[:, 0]
@@ -164,16 +169,16 @@ def test_planted_latents_are_found_in_both_directions(
     assert 0.5 < first["c0", 1]["auc_chance"] < 0.6
     assert 0.4 < first["c1", -1]["auc_chance"] < 0.5
     assert first["c0", 1]["null_p"] == first["c1", -1]["null_p"] == 1 / 20
-    assert 12 not in found["latent"]
-    assert found.group_by("concept", "direction").len()["len"].to_list() == [2] * 6
+    assert 12 not in associations["latent"]
+    assert associations.group_by("concept", "direction").len()["len"].to_list() == [2] * 6
     assert concepts["skipped"].null_count() == 3
 
 
 def test_chance_is_not_found_and_its_best_latent_looks_like_the_null(
     planted: tuple[SparseLatents, Labelled],
 ) -> None:
-    _, found = associate(*planted, SETTINGS, seed=0)
-    chance = found.filter(concept="c2", rank=0)
+    _, associations = associate(*planted, SETTINGS, seed=0)
+    chance = associations.filter(concept="c2", rank=0)
     assert (chance["q"] > 0.05).all()
     assert (chance["null_p"] > 0.05).all()
     # The winner's curse: on the half that chose it, the best of 200 looks like something.
@@ -186,13 +191,13 @@ def test_chance_is_not_found_and_its_best_latent_looks_like_the_null(
 def test_concepts_without_two_classes_are_named_and_skipped(
     planted: tuple[SparseLatents, Labelled],
 ) -> None:
-    concepts, found = associate(*planted, SETTINGS, seed=0)
+    concepts, associations = associate(*planted, SETTINGS, seed=0)
     reasons = dict(concepts.select("concept", "skipped").iter_rows())
     assert reasons["c3"] == "no position has it"
     assert reasons["c4"] == "every position has it"
     assert reasons["c5"] == "fewer than 10 positions of a half have it"
     assert reasons["c6"] == "fewer than 10 positions of a half lack it"
-    assert not set(found["concept"]) & {"c3", "c4", "c5", "c6"}
+    assert not set(associations["concept"]) & {"c3", "c4", "c5", "c6"}
     only = named(planted[1].labels.values[:, 3:5], planted[1].games)
     assert associate(planted[0], only, SETTINGS, seed=0)[1].is_empty()
 
@@ -226,11 +231,11 @@ def test_p_values_of_chance_are_uniform_and_nothing_is_found_where_concepts_and_
     stretches: tuple[SparseLatents, Labelled],
 ) -> None:
     settings = SETTINGS.model_copy(update={"latents": 1, "games": 30})
-    _, found = associate(*stretches, settings, seed=1)
-    tested = found.filter(pl.col("untested").is_null())
-    assert 60 < tested.height < found.height
+    _, associations = associate(*stretches, settings, seed=1)
+    tested = associations.filter(pl.col("untested").is_null())
+    assert 60 < tested.height < associations.height
     assert stats.kstest(tested["p"], "uniform").pvalue > 0.01
-    assert (found["q"] > 0.05).all()
+    assert (associations["q"] > 0.05).all()
     missed = tested.filter((pl.col("auc_low") > 0.5) | (pl.col("auc_high") < 0.5)).height
     assert stats.binomtest(missed, tested.height, 0.05, "greater").pvalue > 0.01
     # The area that chance gives is of the same half as the area: no more than the level says lie
@@ -243,10 +248,10 @@ def test_of_concepts_in_few_games_nothing_is_claimed_and_the_reason_is_told(
     stretches: tuple[SparseLatents, Labelled],
 ) -> None:
     latents, labelled = stretches
-    concepts, found = associate(
+    concepts, associations = associate(
         latents, labelled, SETTINGS.model_copy(update={"latents": 1, "games": 30}), seed=1
     )
-    few = found.filter(pl.col("untested").is_not_null())
+    few = associations.filter(pl.col("untested").is_not_null())
     assert few.height > 10
     assert (few["p"] == 1).all()
     assert (few["q"] == 1).all()
@@ -259,8 +264,8 @@ def test_of_concepts_in_few_games_nothing_is_claimed_and_the_reason_is_told(
         label = labelled.labels.values[rows, int(row["concept"][1:])]
         having, lacking = (len(set(labelled.games[rows][held])) for held in (label, ~label))
         assert (row["held_out_games"], row["held_out_games_without"]) == (having, lacking)
-        told = None if having >= 30 else f"only {having} held-out games have it, fewer than 30"
-        assert row["untested"] == told
+        reason = None if having >= 30 else f"only {having} held-out games have it, fewer than 30"
+        assert row["untested"] == reason
     everywhere = named(~labelled.labels.values, labelled.games)
     turned, _ = associate(
         latents, everywhere, SETTINGS.model_copy(update={"latents": 1, "games": 121}), seed=1
@@ -284,10 +289,10 @@ def test_of_concepts_in_few_games_nothing_is_claimed_and_the_reason_is_told(
 def test_tests_of_all_concepts_are_one_family_and_those_that_are_untested_are_no_part_of_it(
     stretches: tuple[SparseLatents, Labelled],
 ) -> None:
-    _, found = associate(
+    _, associations = associate(
         *stretches, SETTINGS.model_copy(update={"latents": 1, "games": 30}), seed=1
     )
-    tested = found.filter(pl.col("untested").is_null())
+    tested = associations.filter(pl.col("untested").is_null())
     assert np.allclose(tested["q"], stats.false_discovery_control(tested["p"]))
 
 
@@ -363,8 +368,8 @@ def test_differences_of_means_point_from_without_to_with(
     x, labelled, _ = written
     label = labelled.labels.values[:, 0]
     expected = x[label].mean(axis=0) - x[~label].mean(axis=0)
-    found = difference_of_means(x, labelled.labels.values).weights[:, 0]
-    assert np.allclose(found, expected / np.linalg.norm(expected), atol=1e-5)
+    differences = difference_of_means(x, labelled.labels.values).weights[:, 0]
+    assert np.allclose(differences, expected / np.linalg.norm(expected), atol=1e-5)
 
 
 def test_probes_are_measured_on_other_games_than_they_are_fitted_on(
@@ -372,9 +377,9 @@ def test_probes_are_measured_on_other_games_than_they_are_fitted_on(
 ) -> None:
     x, labelled, _ = written
     kept = np.arange(3)
-    found = measure(fit(x, labelled, kept, SETTINGS), x, labelled, kept, SETTINGS)
-    assert dict(found.schema) == PROBES
-    by = {(row["concept"], row["method"]): row for row in found.to_dicts()}
+    measured = measure(fit(x, labelled, kept, SETTINGS), x, labelled, kept, SETTINGS)
+    assert dict(measured.schema) == PROBES
+    by = {(row["concept"], row["method"]): row for row in measured.to_dicts()}
     for concept in ("c0", "c1"):
         assert by[concept, PROBE]["auc_low"] > 0.85
         assert (

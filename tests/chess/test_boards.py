@@ -45,9 +45,9 @@ def essence(fen: str) -> list[str]:
     return fen.split(" ")[:4]
 
 
-def equal(one: Boards, other: Boards) -> bool:
+def equal(first: Boards, other: Boards) -> bool:
     return all(
-        np.array_equal(getattr(one, field), getattr(other, field)) for field in Boards.__slots__
+        np.array_equal(getattr(first, field), getattr(other, field)) for field in Boards.__slots__
     )
 
 
@@ -123,8 +123,8 @@ def test_a_played_move_gives_the_position_that_python_chess_has(turns, boards):
 
 
 def test_side_information_says_of_every_move_what_python_chess_says(turns, boards, legal):
-    found = side_information(boards, move_indices([turn.seen_move for turn in turns]), legal)
-    for turn, row, may in zip(turns, found, legal, strict=True):
+    information = side_information(boards, move_indices([turn.seen_move for turn in turns]), legal)
+    for turn, row, may in zip(turns, information, legal, strict=True):
         board, move = turn.seen, chess.Move.from_uci(turn.seen_move)
         expected = np.zeros(SIDE_INFORMATION)
         expected[board.piece_type_at(move.from_square) - 1] = 1

@@ -24,10 +24,10 @@ def view(fen: str) -> View:
 
 def holding(fen: str, *families: str) -> set[str]:
     """The names of the concepts that hold in one position."""
-    found = label(view(fen).boards, families)
+    labels = label(view(fen).boards, families)
     return {
         concept.name
-        for concept, holds in zip(found.concepts, found.values[0], strict=True)
+        for concept, holds in zip(labels.concepts, labels.values[0], strict=True)
         if holds
     }
 
@@ -66,8 +66,8 @@ def test_attackers_of_all_squares_are_python_chess_s() -> None:
     played = random_play(2000)
     counts = View(played.boards).attack_counts
     for index, board in enumerate(played.python):
-        for side, found in ((chess.WHITE, counts.white), (chess.BLACK, counts.black)):
-            assert [len(board.attackers(side, square)) for square in range(64)] == found[
+        for side, attackers in ((chess.WHITE, counts.white), (chess.BLACK, counts.black)):
+            assert [len(board.attackers(side, square)) for square in range(64)] == attackers[
                 :, index
             ].tolist()
 
@@ -108,8 +108,8 @@ def test_a_threat_is_on_the_square_named_by_the_player_to_move() -> None:
 
 def test_threats_and_pieces_of_random_play_are_python_chess_s() -> None:
     played = random_play(1000, seed=1)
-    found = label(played.boards, ["defensive_threat", "offensive_threat", "piece"])
-    expected = np.zeros_like(found.values)
+    labels = label(played.boards, ["defensive_threat", "offensive_threat", "piece"])
+    expected = np.zeros_like(labels.values)
     kinds = {
         (color, kind): 64 * (kind - 1 + 6 * (not color))
         for color in (True, False)
@@ -122,7 +122,7 @@ def test_threats_and_pieces_of_random_play_are_python_chess_s() -> None:
                 len(board.attackers(side, square)) for side in (not piece.color, piece.color)
             )
             row[square + (0 if piece.color else 64)] = against > by
-    assert (found.values == expected).all()
+    assert (labels.values == expected).all()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_exchanges_weigh_values_x_rays_and_pins(
 
 def test_exchanges_of_random_play_are_those_of_a_recursive_search() -> None:
     played = random_play(150, seed=2)
-    found = {side: gains(View(played.boards), side) for side in (WHITE, BLACK)}
+    exchanges = {side: gains(View(played.boards), side) for side in (WHITE, BLACK)}
     checked = 0
     for index, board in enumerate(played.python):
         if _pins(board):
@@ -166,7 +166,9 @@ def test_exchanges_of_random_play_are_those_of_a_recursive_search() -> None:
             if piece.piece_type == chess.KING:
                 continue
             side = BLACK if piece.color else WHITE
-            assert found[side][square, index] == max(0, _search(board, square, not piece.color)), (
+            assert exchanges[side][square, index] == max(
+                0, _search(board, square, not piece.color)
+            ), (
                 board.fen(),
                 square,
             )
@@ -192,7 +194,7 @@ def _search(board: chess.Board, square: int, color: chess.Color) -> float:
     kinds = {origin: board.piece_type_at(origin) for origin in board.attackers(color, square)}
     if not kinds:
         return 0
-    origin = min(kinds, key=lambda one: (values[kinds[one]], one))
+    origin = min(kinds, key=lambda kind: (values[kinds[kind]], kind))
     if kinds[origin] == chess.KING and board.attackers(not color, square):
         return 0
     after = board.copy(stack=False)
@@ -271,18 +273,20 @@ def test_every_concept_of_the_opponent_is_the_mover_s_seen_from_the_other_side()
     played = random_play(300, seed=3)
     turned = replace(played.boards.mirrored(), en_passant=np.full(len(played.boards), -1, np.int8))
     for name in ("strategic", "tactical"):
-        found, other = (label(boards, [name]) for boards in (played.boards, turned))
-        column = {concept.name: index for index, concept in enumerate(found.concepts)}
+        labels, other = (label(boards, [name]) for boards in (played.boards, turned))
+        column = {concept.name: index for index, concept in enumerate(labels.concepts)}
         for concept, index in column.items():
             if concept.endswith("_opponent"):
                 mine = other.values[:, column[concept.removesuffix("opponent") + "mine"]]
-                assert (found.values[:, index] == mine).all(), concept
+                assert (labels.values[:, index] == mine).all(), concept
 
 
 def test_strategic_concepts_of_random_play_are_python_chess_s() -> None:
     played = random_play(1200, seed=4)
-    found = label(played.boards, ["strategic", "tactical"])
-    column = {concept.name: found.values[:, index] for index, concept in enumerate(found.concepts)}
+    labels = label(played.boards, ["strategic", "tactical"])
+    column = {
+        concept.name: labels.values[:, index] for index, concept in enumerate(labels.concepts)
+    }
     expected = {
         name: np.array([function(board) for board in played.python])
         for name, function in ORACLES.items()
@@ -368,12 +372,12 @@ def test_packages_add_concepts_of_boards_and_of_views(monkeypatch: pytest.Monkey
     )
     try:
         played = random_play(200, seed=5)
-        found = label(played.boards, ["user", "strategic"])
-        assert [concept.name for concept in found.concepts[:2]] == ["many_pieces", "white_castles"]
-        assert found.values[:, 0].tolist() == [
+        labels = label(played.boards, ["user", "strategic"])
+        assert [concept.name for concept in labels.concepts[:2]] == ["many_pieces", "white_castles"]
+        assert labels.values[:, 0].tolist() == [
             len(board.piece_map()) > 16 for board in played.python
         ]
-        assert found.values[:, 1].tolist() == [
+        assert labels.values[:, 1].tolist() == [
             board.has_kingside_castling_rights(True) for board in played.python
         ]
     finally:

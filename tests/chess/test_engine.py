@@ -79,13 +79,13 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 
 def test_a_move_loses_what_the_evaluation_falls_by(counting: Engine) -> None:
-    told: list[tuple[int, int]] = []
+    asked: list[tuple[int, int]] = []
     fens = [LOOSE_QUEEN, LOOSE_QUEEN, MATE_IN_ONE]
-    found = evaluate(
-        fens, ["g2a8", "g1f1", "a1a8"], counting, lambda done, total: told.append((done, total))
+    evaluated = evaluate(
+        fens, ["g2a8", "g1f1", "a1a8"], counting, lambda done, total: asked.append((done, total))
     )
-    assert dict(found.schema) == EVALUATIONS
-    taken, left, mated = found.rows(named=True)
+    assert dict(evaluated.schema) == EVALUATIONS
+    taken, left, mated = evaluated.rows(named=True)
     assert (taken["best"], taken["evaluation"], taken["loss"], taken["engine"]) == (
         "g2a8",
         3.0,
@@ -95,7 +95,7 @@ def test_a_move_loses_what_the_evaluation_falls_by(counting: Engine) -> None:
     # Black's queen takes the bishop then: nine pawns to nothing.
     assert (left["evaluation_after"], left["loss"]) == (-9.0, 12.0)
     assert (mated["evaluation_after"], mated["loss"]) == (MATE, 0.0)
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert asked == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_what_is_wrong_with_an_engine_is_told_in_one_sentence(tmp_path: Path) -> None:
@@ -207,8 +207,8 @@ def test_blunders_are_moves_played_and_the_weakest_rating_s_choices_that_lose_mu
         catch_exceptions=False,
     )
     assert done.exit_code == 0
-    found = read_table(tmp_path / "blunders.parquet", BLUNDERS)
-    assert found.select("source", "split", "row", "fen", "move", "best").rows() == [
+    blunders = read_table(tmp_path / "blunders.parquet", BLUNDERS)
+    assert blunders.select("source", "split", "row", "fen", "move", "best").rows() == [
         ("played", "sae", 7, LOOSE_QUEEN, "g1h2", "g2a8"),
         ("transition", "eval", 0, LOOSE_QUEEN, "g1f1", "g2a8"),
     ]
@@ -242,19 +242,19 @@ def test_positions_of_a_split_are_evaluated_with_the_moves_that_were_played(
     )
     assert done.exit_code == 0
     assert [read_table(Path(path)).height for path in parts] == [8, 8, 4, 0]
-    found = read_table(tmp_path / "evaluations.parquet", ENGINE)
-    assert found.height == found["row"].n_unique() == 20
+    read_back = read_table(tmp_path / "evaluations.parquet", ENGINE)
+    assert read_back.height == read_back["row"].n_unique() == 20
     own = table.filter(split="model")
-    assert own["move"].gather(found["row"]).to_list() == found["move"].to_list()
+    assert own["move"].gather(read_back["row"]).to_list() == read_back["move"].to_list()
     played = {
         " ".join(fen.split()[:4]): move for fen, move in table.select("fen", "move").iter_rows()
     }
-    for row in found.to_dicts():
+    for row in read_back.to_dicts():
         assert played[" ".join(row["fen"].split()[:4])] == row["move"]
         assert chess.Move.from_uci(row["best"]) in chess.Board(row["fen"]).legal_moves
-    best = best_moves(tmp_path / "evaluations.parquet", found["fen"].to_list())
+    best = best_moves(tmp_path / "evaluations.parquet", read_back["fen"].to_list())
     assert best is not None
-    assert [MOVES[move] for move in best] == found["best"].to_list()
+    assert [MOVES[move] for move in best] == read_back["best"].to_list()
 
 
 stockfish = pytest.mark.skipif(
@@ -268,9 +268,9 @@ def test_stockfish_says_the_same_in_any_order_whether_depth_or_nodes_end_its_sea
     fens = [board.fen() for board in random_play(4, seed=3).python]
     moves = [next(iter(chess.Board(fen).legal_moves)).uci() for fen in fens]
     for settings in (Engine(depth=6), Engine(depth=None, nodes=3000), Engine(nodes=500)):
-        found = evaluate(fens, moves, settings)
-        assert found.reverse().equals(evaluate(fens[::-1], moves[::-1], settings))
-        assert found["loss"].min() >= 0
+        evaluated = evaluate(fens, moves, settings)
+        assert evaluated.reverse().equals(evaluate(fens[::-1], moves[::-1], settings))
+        assert evaluated["loss"].min() >= 0
 
 
 @stockfish

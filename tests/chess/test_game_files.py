@@ -304,7 +304,7 @@ def test_a_damaged_file_is_told_with_the_games_that_could_be_read(
         ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
     }[Path(name).suffix]
     packed = pack(text.encode())
-    told = 0
+    cut_files = 0
     for _ in range(60):
         damaged = bytearray(packed)
         at = draw.randrange(len(packed) // 4, len(packed) - 8)
@@ -312,11 +312,11 @@ def test_a_damaged_file_is_told_with_the_games_that_could_be_read(
         try:
             _, counts = read(tmp_path, bytes(damaged), name)
         except SaeflowError:  # nothing could be read
-            told += 1
+            cut_files += 1
             continue
-        told += "cut or damaged" in counts["faults"][0]
+        cut_files += "cut or damaged" in counts["faults"][0]
         assert counts["games"]["malformed"] >= 1
-    assert told == 60
+    assert cut_files == 60
 
 
 def test_a_move_is_legal_where_python_chess_says_so() -> None:
@@ -345,10 +345,10 @@ def test_months_that_are_for_tests_are_the_split_eval_and_share_no_game_with_tra
     games = [game_text(SCHOLAR, Site="?", Round=str(n)) for n in range(120)]
     for name, own in (("a", games[:50]), ("b", games[50:100]), ("t", games[90:])):
         (tmp_path / f"{name}.pgn").write_text("".join(own))
-    one, two, later = (tmp_path / f"{name}.pgn" for name in "abt")
+    first, two, later = (tmp_path / f"{name}.pgn" for name in "abt")
     results = []
     for jobs in (1, 2):
-        parts = pgn_positions([one, two], ALL_GAMES, jobs, test=[later])
+        parts = pgn_positions([first, two], ALL_GAMES, jobs, test=[later])
         counts = write_positions(tmp_path / "out.parquet", parts)
         results.append((read_positions(tmp_path / "out.parquet"), counts))
     assert results[0][0].equals(results[1][0])

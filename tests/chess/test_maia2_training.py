@@ -86,9 +86,9 @@ def test_training_ends_after_the_positions_it_is_given(examples):
 
 
 def test_another_seed_gives_other_weights_and_the_same_seed_the_same(examples):
-    one, two, other = (train_maia2(SHAPE, SETTINGS, examples, seed) for seed in (0, 0, 1))
-    assert torch.equal(weights(one), weights(two))
-    assert not torch.equal(weights(one), weights(other))
+    first, two, other = (train_maia2(SHAPE, SETTINGS, examples, seed) for seed in (0, 0, 1))
+    assert torch.equal(weights(first), weights(two))
+    assert not torch.equal(weights(first), weights(other))
 
 
 def test_the_losses_are_those_of_the_formulas(examples):

@@ -97,9 +97,9 @@ def test_moves_are_drawn_as_the_model_says(model):
     for own, other in played.select("bin_self", "bin_oppo").iter_rows():
         logits = model(encode(start), torch.tensor([own]), torch.tensor([other])).moves
         expected += logits.double().masked_fill(~legal, -torch.inf).softmax(dim=1)[0]
-    found = np.bincount(move_indices(played["move"].to_list()), minlength=len(MOVES))
+    counted = np.bincount(move_indices(played["move"].to_list()), minlength=len(MOVES))
     possible = legal[0].numpy()
-    chi2 = ((found - expected.numpy())[possible] ** 2 / expected.numpy()[possible]).sum()
+    chi2 = ((counted - expected.numpy())[possible] ** 2 / expected.numpy()[possible]).sum()
     assert chi2 < 43.8  # 19 degrees of freedom, p = 0.001
 
 
@@ -108,9 +108,12 @@ def test_accuracy_by_rating_is_that_of_a_slow_count(model, examples):
     table = measure_maia2(model, examples, counts, seed=0)
     assert dict(table.schema) == METRICS_SCHEMA
     assert table.height == 3 * 11
-    for rating, told in ((0, 0), (5, 10), (10, 3)):
+    for rating, told_bin in ((0, 0), (5, 10), (10, 3)):
         here = examples.part(np.flatnonzero(examples.rating_self == rating))
-        own, other = torch.full((len(here.moves),), told), torch.from_numpy(here.rating_oppo).long()
+        own, other = (
+            torch.full((len(here.moves),), told_bin),
+            torch.from_numpy(here.rating_oppo).long(),
+        )
         logits = model(encode(here.boards), own, other).moves.numpy()
         hits, thirds, nats, frequent = [], [], [], []
         for row, move, may in zip(logits, here.moves, legal_moves(here.boards), strict=True):
@@ -121,17 +124,17 @@ def test_accuracy_by_rating_is_that_of_a_slow_count(model, examples):
             nats.append(np.log(sum(np.exp(value) for value in among.values())) - among[int(move)])
             often = {index: counts[index] + 1 for index in among}
             frequent.append(np.log(sum(often.values())) - np.log(often[int(move)]))
-        found = table.filter(rating_bin=rating, told=told).row(0, named=True)
-        assert found["n"] == len(here.moves)
-        assert found["games"] == len(np.unique(here.games))
-        assert found["top1"] == pytest.approx(np.mean(hits))
-        assert found["top3"] == pytest.approx(np.mean(thirds))
-        assert found["loss"] == pytest.approx(np.mean(nats), rel=1e-4)
-        assert found["loss_frequent"] == pytest.approx(np.mean(frequent), rel=1e-6)
-        assert found["loss_uniform"] == pytest.approx(
+        table_row = table.filter(rating_bin=rating, told=told_bin).row(0, named=True)
+        assert table_row["n"] == len(here.moves)
+        assert table_row["games"] == len(np.unique(here.games))
+        assert table_row["top1"] == pytest.approx(np.mean(hits))
+        assert table_row["top3"] == pytest.approx(np.mean(thirds))
+        assert table_row["loss"] == pytest.approx(np.mean(nats), rel=1e-4)
+        assert table_row["loss_frequent"] == pytest.approx(np.mean(frequent), rel=1e-6)
+        assert table_row["loss_uniform"] == pytest.approx(
             np.log(legal_moves(here.boards).sum(axis=1)).mean()
         )
-        assert found["top1_low"] <= found["top1"] <= found["top1_high"]
+        assert table_row["top1_low"] <= table_row["top1"] <= table_row["top1_high"]
     own_bin = table.filter(table["told"] == table["rating_bin"])
     assert (
         own_bin["gain"].to_list()
@@ -180,12 +183,12 @@ def identity_sae(width: int, bias: float = 0.0) -> SAE:
 
 @pytest.mark.parametrize("tokens", ["mean", "all"])
 def test_a_perfect_sae_changes_no_move_and_a_silent_one_is_measured(model, examples, tokens):
-    found = evaluate_on_boards(model, identity_sae(16), HOOK, tokens, examples)
-    assert found["explained_variance"] == pytest.approx(1, abs=1e-6)
-    assert found["kl"] == pytest.approx(0, abs=1e-6)
-    assert found["agreement"] == 1
-    assert found["loss_sae"] == pytest.approx(found["loss_clean"], abs=1e-5)
-    assert found["l0"] == pytest.approx(16)
+    metrics = evaluate_on_boards(model, identity_sae(16), HOOK, tokens, examples)
+    assert metrics["explained_variance"] == pytest.approx(1, abs=1e-6)
+    assert metrics["kl"] == pytest.approx(0, abs=1e-6)
+    assert metrics["agreement"] == 1
+    assert metrics["loss_sae"] == pytest.approx(metrics["loss_clean"], abs=1e-5)
+    assert metrics["l0"] == pytest.approx(16)
     nothing = evaluate_on_boards(model, identity_sae(16, bias=-1e6), HOOK, tokens, examples)
     assert nothing["l0"] == 0
     assert nothing["kl"] > 1e-4

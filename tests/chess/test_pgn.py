@@ -248,9 +248,11 @@ def test_a_small_file_that_unpacks_to_much_more_is_refused_in_a_sentence_before_
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)"
     )
     run = [sys.executable, "-c", code, str(tmp_path / name)]
-    told, more = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert "SaeflowError" in told
-    assert "no other game begins ([Event …) within 16 MiB" in told
+    memory, more = subprocess.run(
+        run, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert "SaeflowError" in memory
+    assert "no other game begins ([Event …) within 16 MiB" in memory
     assert int(more) < 200  # MiB
 
 
@@ -348,8 +350,8 @@ def test_splits_share_no_game_and_have_their_shares():
 def test_examples_are_the_rows_of_a_split_in_their_order(tmp_path, thirty_games):
     table, _ = positions_of(tmp_path, thirty_games)
     chosen = table.filter(split="model")
-    found = load_examples(tmp_path / "positions.parquet", "model")
-    assert [MOVES[move] for move in found.moves] == chosen["move"].to_list()
-    assert found.rating_self.tolist() == chosen["bin_self"].to_list()
-    assert len(set(found.games.tolist())) == chosen["game"].n_unique()
+    loaded = load_examples(tmp_path / "positions.parquet", "model")
+    assert [MOVES[move] for move in loaded.moves] == chosen["move"].to_list()
+    assert loaded.rating_self.tolist() == chosen["bin_self"].to_list()
+    assert len(set(loaded.games.tolist())) == chosen["game"].n_unique()
     assert len(load_examples(tmp_path / "positions.parquet").moves) == table.height

@@ -103,9 +103,9 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 def test_every_file_of_games_is_told_and_looked_for(tmp_path: Path) -> None:
     (tmp_path / "b.pgn").touch()
     asked = study(positions={"path": ["a.pgn", "b.pgn"], "test": ["c.pgn"]})
-    told = plan(asked, tmp_path)
-    assert told.stages[0].work == "games of a.pgn, b.pgn; the split eval is c.pgn"
-    assert [(need.where, need.present) for need in told.needs] == [
+    planned = plan(asked, tmp_path)
+    assert planned.stages[0].work == "games of a.pgn, b.pgn; the split eval is c.pgn"
+    assert [(need.where, need.present) for need in planned.needs] == [
         ("a.pgn", False),
         ("b.pgn", True),
         ("c.pgn", False),

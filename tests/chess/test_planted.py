@@ -50,9 +50,9 @@ SETTINGS = Interventions(
 
 def test_the_latent_of_every_threat_is_found() -> None:
     subject, _ = planted_subject(GATED)
-    found = subject.associations.filter(family="offensive_threat", direction=1, rank=0)
-    assert found.height > 25
-    for row in found.to_dicts():
+    threats = subject.associations.filter(family="offensive_threat", direction=1, rank=0)
+    assert threats.height > 25
+    for row in threats.to_dicts():
         assert row["latent"] == LATENT_OF[row["square"]]
         assert row["auc"] == 1.0
         assert row["p"] == 1 / 2001
@@ -111,10 +111,10 @@ def test_correlations_along_ratings_are_pearson_s() -> None:
     generator = np.random.default_rng(0)
     a, b = generator.normal(size=(2, 11, 6))
     a[:, 3] = 0.7
-    found = correlations(a, b)
-    assert np.isnan(found[3])
+    computed = correlations(a, b)
+    assert np.isnan(computed[3])
     for case in (0, 1, 2, 4, 5):
-        assert found[case] == pytest.approx(np.corrcoef(a[:, case], b[:, case])[0, 1])
+        assert computed[case] == pytest.approx(np.corrcoef(a[:, case], b[:, case])[0, 1])
 
 
 @pytest.fixture(scope="module")
@@ -302,11 +302,11 @@ def test_controls_of_latents_that_are_changed_together_are_all_different() -> No
 
 def test_ratings_with_too_few_cases_are_named_and_skipped() -> None:
     subject, sae = planted_subject(GATED)
-    found = intervene(
+    intervened = intervene(
         GATED, sae, subject, SETTINGS.model_copy(update={"minimum": 100_000, "bins": [1]}), seed=0
     ).interventions
-    assert found.height == 1
-    assert "positions of a half need the concept, fewer than 100000" in found["skipped"][0]
+    assert intervened.height == 1
+    assert "positions of a half need the concept, fewer than 100000" in intervened["skipped"][0]
     with pytest.raises(SaeflowError, match="no concept and no family is called 'offense'"):
         intervene(GATED, sae, subject, SETTINGS.model_copy(update={"groups": ["offense"]}), seed=0)
 
@@ -317,11 +317,11 @@ def test_a_group_whose_concepts_no_latent_tells_is_named_and_not_fatal() -> None
     by_rating, by_concept = skill(GATED, sae, nothing, SKILL_SETTINGS, seed=0)
     assert by_rating.select("group", "rating", "n").rows() == [("offensive_threat", None, 0)]
     assert by_concept.is_empty()
-    found = intervene(GATED, sae, nothing, SETTINGS, seed=0)
-    assert found.transitions.is_empty()
-    assert found.shifts.is_empty()
+    intervened = intervene(GATED, sae, nothing, SETTINGS, seed=0)
+    assert intervened.transitions.is_empty()
+    assert intervened.shifts.is_empty()
     assert (
-        found.interventions["skipped"].to_list()
+        intervened.interventions["skipped"].to_list()
         == ["only 0 positions of a half need the concept, fewer than 15"] * 3
     )
 

@@ -27,10 +27,10 @@ def test_probabilities_are_the_model_s_over_the_legal_moves_of_the_board_as_it_i
     table = predict(model, fen, [1250, 2400], opponent=1800)
     board = chess.Board(fen)
     seen = board if board.turn else board.mirror()
-    for rating, told in ((1250, 2), (2400, 10)):
+    for rating, its_bin in ((1250, 2), (2400, 10)):
         own = table.filter(rating=rating)
         with torch.no_grad():
-            raw = model(encode(read_fens([seen.fen()])), torch.tensor([told]), torch.tensor([8]))
+            raw = model(encode(read_fens([seen.fen()])), torch.tensor([its_bin]), torch.tensor([8]))
         legal = {move.uci(): raw.moves[0, MOVES.index(move.uci())] for move in seen.legal_moves}
         shares = torch.stack(list(legal.values())).double().softmax(0).tolist()
         expected = dict(zip(legal, shares, strict=True))

@@ -90,14 +90,14 @@ def test_the_study_s_page_tells_what_was_run_and_found(written: Path) -> None:
         in text
     )
     assert "gets wrong, the edit mends 40% in the middle setting, random latents 0%" in text
-    for told in (
+    for words in (
         "1100-1199",
         "0.305 [0.28, 0.33]",
         "from 2 games",
         "1,200 of them held out",
         "associate concepts 2 34.6",
     ):
-        assert told in text, told
+        assert words in text, words
     assert "write report" not in text
     assert "Solved from some rating upwards 1 wrong" in text
 
@@ -150,14 +150,14 @@ def test_an_engine_s_word_is_told_where_one_was_asked(
     study: Path, written: Path, tmp_path: Path
 ) -> None:
     text = text_of(written / "index.html")
-    for told in (
+    for words in (
         "Positions 3 of the split eval, evaluated by Fishy 1",
         "Blunders played 2 moves that were played; they lose 1.5 pawns or more",
         "Blunders of the weakest rating 1 choices",
         "blunders all 50 0.300 [0.25, 0.35] 0.500 [0.45, 0.55] +0.200 [0.15, 0.25] 2.100 2.000",
         "ordinary 1500-1599 50 0.300 [0.25, 0.35] 0.290",
     ):
-        assert told in text, told
+        assert words in text, words
     silent = tmp_path / "silent"
     shutil.copytree(study, silent)
     config = yaml.safe_load((silent / "config.yaml").read_text()) | {
@@ -204,7 +204,7 @@ def test_saes_stand_beside_each_other_in_the_words_of_boards(written: Path) -> N
 def test_the_list_of_concepts_holds_what_the_tables_say(written: Path) -> None:
     value = value_of((written / "data/concepts-resid.js").read_text("ascii"))
     areas = made.associations().filter((pl.col("direction") == 1) & (pl.col("rank") == 0))
-    columns = {one["name"]: one["values"] for one in value["statistics"]}
+    columns = {column["name"]: column["values"] for column in value["statistics"]}
     assert value["count"] == len(areas)
     np.testing.assert_allclose(columns["auc"], areas["auc"], rtol=1e-5)
     assert set(columns["probe"]) == {0.97}
@@ -268,11 +268,11 @@ def test_positions_are_pictures_with_every_piece_in_their_text(
 def test_interventions_stand_beside_their_controls_with_intervals(written: Path) -> None:
     text = text_of(written / "concepts-mlp.html")
     nothing, helps = "+0.00 [-0.04, +0.04]", "+0.25 [+0.21, +0.29]"
-    told = (
+    sentences = (
         "add 2, 1 latent along its probe, add 2 the concept is needed 200 – "
         f"{helps} {nothing} {nothing} +0.00 [+0.00, +0.00] {helps} {nothing} +0.12 [+0.08, +0.17]"
     )
-    assert told in text
+    assert sentences in text
     assert "Left out: defensive threat, >=2000: only 3 positions" in text
     assert (
         "0.9" not in re.findall(r"<1100 add [^–]*the concept is needed [^h]*", text)[0]
@@ -312,10 +312,10 @@ def test_every_latent_has_a_page_with_its_boards_histogram_and_squares(written: 
     assert sorted(page["squares"]) == [[0, "my_queen", -0.25], [9, "their_rook", 0.6]]
     assert page["leading"][0] == ["their rook on b2", 0.6, 2.0, 0.1, 300]
     # It was the first of three concepts of its square and the second of those of a1.
-    told = {(name, direction, place) for name, direction, place, *_ in page["concepts"]}
-    assert ("offensive threat b2", 1, 1) in told
-    assert ("offensive threat b2", -1, 1) in told
-    assert ("offensive threat a2", 1, 2) in told
+    concepts = {(name, direction, place) for name, direction, place, *_ in page["concepts"]}
+    assert ("offensive threat b2", 1, 1) in concepts
+    assert ("offensive threat b2", -1, 1) in concepts
+    assert ("offensive threat a2", 1, 2) in concepts
     assert pages["latents"][63]["boards"] == []
     page = (written / "concepts-resid.html").read_text()
     assert 'Latent <a href="latents.html#/resid/53">53</a>' in page
@@ -399,25 +399,25 @@ def test_example_boards_are_the_most_active_held_out_ones_one_of_a_game() -> Non
     table = pl.DataFrame(
         [
             {
-                "concept": one.name,
-                "family": one.family,
-                "square": one.square,
+                "concept": concept.name,
+                "family": concept.family,
+                "square": concept.square,
                 "direction": 1,
                 "rank": 0,
                 "latent": i,
                 "auc_selection": 0.6 + 0.05 * i,
             }
-            for i, one in enumerate(names)
+            for i, concept in enumerate(names)
         ],
         schema=made.ASSOCIATIONS,
     )
-    found = example_boards(latents, examples, labelled, table)
+    boards = example_boards(latents, examples, labelled, table)
     assert (
-        found["concept"].unique(maintain_order=True).to_list()
+        boards["concept"].unique(maintain_order=True).to_list()
         == ["piece_3", "piece_2", "piece_1"][:CONCEPTS_SHOWN]
     )
     for latent in (1, 2, 3):
-        own = found.filter(latent=latent)
+        own = boards.filter(latent=latent)
         best = {}
         for row in np.argsort(-dense[:, latent]):
             if labelled.held_out[row]:

@@ -85,11 +85,11 @@ def test_axe_finds_nothing_serious_on_any_page(
 
 
 def test_every_page_fits_a_phone(browser: playwright.Browser, folder: Path) -> None:
-    found = opened(browser, viewport=PHONE)
+    page_opened = opened(browser, viewport=PHONE)
     for name in PAGES:
-        found.go(f"file://{folder}/{name}")
-        assert too_wide(found.page) <= 0, name
-    found.page.context.close()
+        page_opened.go(f"file://{folder}/{name}")
+        assert too_wide(page_opened.page) <= 0, name
+    page_opened.page.context.close()
 
 
 def test_concepts_are_sorted_and_searched_and_the_address_keeps_it(
@@ -103,7 +103,7 @@ def test_concepts_are_sorted_and_searched_and_the_address_keeps_it(
     until(page, "location.hash === '#?sort=auc'")
     assert areas(page)[0] == 0.55
     assert areas(page) == sorted(areas(page))
-    for query, told in (
+    for query, expected in (
         ("threat auc>0.9", "2 of 169"),
         ("family:piece b1", "1 of 169"),
         ("q<0.05", "168 of 169"),
@@ -112,7 +112,7 @@ def test_concepts_are_sorted_and_searched_and_the_address_keeps_it(
         ("kurtosis>3", "Not known here: kurtosis"),
     ):
         page.fill("#query", query)
-        until(page, f"document.getElementById('found').textContent.includes({told!r})")
+        until(page, f"document.getElementById('found').textContent.includes({expected!r})")
     page.fill("#query", "family:piece b1")
     until(page, "document.getElementById('found').textContent.includes('1 of')")
     assert concepts(page) == ["their rook on b1"]
@@ -200,10 +200,10 @@ def test_curves_along_the_ratings_change_with_the_group(shown: Opened, folder: P
 def test_without_scripts_boards_and_tables_can_still_be_read(
     browser: playwright.Browser, folder: Path
 ) -> None:
-    found = opened(browser, java_script_enabled=False)
-    found.page.goto(f"file://{folder}/concepts-resid.html")
-    assert found.page.locator("svg.heat:visible").count() == 3
+    page_opened = opened(browser, java_script_enabled=False)
+    page_opened.page.goto(f"file://{folder}/concepts-resid.html")
+    assert page_opened.page.locator("svg.heat:visible").count() == 3
     # One for each of two groups of concepts, and the transition points under edits.
-    assert found.page.locator("#edits table").count() == 3
-    assert "allow scripts" in found.page.locator("noscript").first.inner_text()
-    found.page.context.close()
+    assert page_opened.page.locator("#edits table").count() == 3
+    assert "allow scripts" in page_opened.page.locator("noscript").first.inner_text()
+    page_opened.page.context.close()

@@ -109,10 +109,10 @@ def weights(model: Maia2) -> torch.Tensor:
 
 def test_a_blunder_loses_at_least_what_the_threshold_says(evaluations: pl.DataFrame) -> None:
     few = evaluations.head(3).with_columns(loss=pl.Series([1.49, 1.5, 9.0]))
-    found = blunder_set(few, few.tail(1).with_columns(best=pl.lit(None, pl.String)), 1.5)
-    assert dict(found.schema) == BLUNDERS
-    assert found["row"].to_list() == few["row"][1:].to_list()
-    assert found["source"].unique().to_list() == ["played"]
+    few_blunders = blunder_set(few, few.tail(1).with_columns(best=pl.lit(None, pl.String)), 1.5)
+    assert dict(few_blunders.schema) == BLUNDERS
+    assert few_blunders["row"].to_list() == few["row"][1:].to_list()
+    assert few_blunders["source"].unique().to_list() == ["played"]
 
 
 def test_the_best_move_is_taught_at_the_rating_of_the_player_who_blundered(
@@ -256,8 +256,8 @@ def test_the_commands_tune_and_measure(
     player: Maia2, table: pl.DataFrame, evaluations: pl.DataFrame, divided: Lessons, tmp_path: Path
 ) -> None:
     table.write_parquet(tmp_path / "positions.parquet")
-    found = blunder_set(evaluations, evaluations.clear(), 1.5)
-    write_table(tmp_path / "blunders.parquet", found, BLUNDERS)
+    blunders = blunder_set(evaluations, evaluations.clear(), 1.5)
+    write_table(tmp_path / "blunders.parquet", blunders, BLUNDERS)
     save_maia2(tmp_path / "player", player, {})
     common = [
         "--model",
@@ -293,9 +293,9 @@ def test_the_commands_tune_and_measure(
     assert json.loads((tmp_path / "tuned/config.json").read_text())["tuned"] == "player"
     assert load_maia2(tmp_path / "tuned").shape == SHAPE
     assert not (tmp_path / "state.pt").exists()
-    found = read_table(tmp_path / "tuning.parquet", FINE_TUNING)
-    assert set(found["set"]) == {"blunders", "ordinary"}
-    whole = {row["set"]: row for row in found.filter(pl.col("rating_bin").is_null()).to_dicts()}
+    blunders = read_table(tmp_path / "tuning.parquet", FINE_TUNING)
+    assert set(blunders["set"]) == {"blunders", "ordinary"}
+    whole = {row["set"]: row for row in blunders.filter(pl.col("rating_bin").is_null()).to_dicts()}
     assert whole["blunders"]["gain_low"] > 0.1
     assert 0 < whole["ordinary"]["n"] <= 110
 
@@ -322,7 +322,7 @@ def test_the_strongest_rating_s_move_is_taught_where_it_is_asked_for(
     taught = strongest_moves(player, divided.learned)
     top = np.full(len(taught.moves), len(RATING_BINS) - 1, np.int8)
     as_strongest = taught._replace(rating_self=top, rating_oppo=top)
-    known = measure_change(player, player, as_strongest, 0).row(0, named=True)
-    assert known["top1_before"] == 1
+    change = measure_change(player, player, as_strongest, 0).row(0, named=True)
+    assert change["top1_before"] == 1
     assert np.array_equal(taught.rating_self, divided.learned.rating_self)
     assert not np.array_equal(taught.moves, divided.learned.moves)

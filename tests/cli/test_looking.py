@@ -67,20 +67,20 @@ def test_the_difference_of_equal_studies_is_told_to_be_none(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("goal", "method", "told"),
+    ("goal", "method", "sentence"),
     [
         ("lnodon", "caa", "there is no goal 'lnodon'; the study has london, love"),
         ("love", "sae", "of goal 'love' there is no method 'sae'; it has caa"),
     ],
 )
 def test_a_goal_or_method_that_a_study_lacks_is_answered_with_those_it_has(
-    tmp_path: Path, goal: str, method: str, told: str
+    tmp_path: Path, goal: str, method: str, sentence: str
 ) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(TINY))
     for there in ("london", "love"):
         (tmp_path / "steering" / there / "caa").mkdir(parents=True)
         (tmp_path / "steering" / there / "caa" / "vector.safetensors").touch()
-    with pytest.raises(SaeflowError, match=told):
+    with pytest.raises(SaeflowError, match=sentence):
         output("steer", "I think", "--study", tmp_path, "--goal", goal, "--method", method)
 
 

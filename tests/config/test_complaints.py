@@ -31,7 +31,7 @@ GOAL: dict[str, Any] = {
 }
 
 
-def told(table: list[tuple[dict[str, Any], str, str]]) -> list[str]:
+def answers(table: list[tuple[dict[str, Any], str, str]]) -> list[str]:
     """Names for the rows of a table."""
     return [f"{key}: {reason}" for _, key, reason in table]
 
@@ -672,7 +672,7 @@ def test_vectors_and_effects_that_are_fetched_need_nothing_that_would_make_them(
     assert complaint(refused).startswith("config: steering.vectors.methods: sae_ts, ")
 
 
-@pytest.mark.parametrize(("changes", "key", "reason"), WRONG_STUDIES, ids=told(WRONG_STUDIES))
+@pytest.mark.parametrize(("changes", "key", "reason"), WRONG_STUDIES, ids=answers(WRONG_STUDIES))
 def test_a_wrong_study_is_refused_with_one_line(
     changes: dict[Any, Any], key: str, reason: str
 ) -> None:
@@ -685,7 +685,7 @@ def test_a_wrong_study_is_refused_with_one_line(
 
 
 @pytest.mark.parametrize(
-    ("changes", "key", "reason"), WRONG_TEXT_STUDIES, ids=told(WRONG_TEXT_STUDIES)
+    ("changes", "key", "reason"), WRONG_TEXT_STUDIES, ids=answers(WRONG_TEXT_STUDIES)
 )
 def test_a_wrong_study_of_text_is_refused_with_one_line(
     changes: dict[str, Any], key: str, reason: str, monkeypatch: pytest.MonkeyPatch
@@ -697,7 +697,7 @@ def test_a_wrong_study_of_text_is_refused_with_one_line(
     assert "\n" not in line
 
 
-@pytest.mark.parametrize(("changes", "key", "reason"), WRONG_GOALS, ids=told(WRONG_GOALS))
+@pytest.mark.parametrize(("changes", "key", "reason"), WRONG_GOALS, ids=answers(WRONG_GOALS))
 def test_a_wrong_goal_is_refused_with_one_line(
     changes: dict[str, Any], key: str, reason: str, tmp_path: Path
 ) -> None:
@@ -860,8 +860,8 @@ def test_messages_for_a_local_model_without_a_chat_template_are_refused_before_a
         (tmp_path / template).write_text('{"chat_template": "{{ messages }}"}')
         assert check_any_study(values).steering.completions.prompts[1][0].content == "Hi"
     else:
-        told = complaint(values)
-        assert told.startswith(
+        refusal = complaint(values)
+        assert refusal.startswith(
             f"config: steering.completions.prompts.1: holds messages, and the tokenizer in {tmp_path} has no"
         )
 
@@ -912,8 +912,8 @@ def test_a_hook_at_a_layer_that_the_model_lacks_is_refused_before_any_job(
     checkpoint_folder(tmp_path, json.dumps(depth))
     last = {"model.path": str(tmp_path), "hook": "blocks.5.hook_resid_post"}
     assert check_any_study(changed(TEXT, last))
-    told = complaint(changed(TEXT, last | {"hook": "blocks.6.hook_resid_post"}))
-    assert told == (f"config: hook: layer 6 does not exist; the model of {tmp_path} has 0 to 5")
+    refusal = complaint(changed(TEXT, last | {"hook": "blocks.6.hook_resid_post"}))
+    assert refusal == (f"config: hook: layer 6 does not exist; the model of {tmp_path} has 0 to 5")
 
 
 @pytest.mark.parametrize(
@@ -928,15 +928,15 @@ def test_a_checkpoint_without_one_of_its_files_is_refused_before_any_job(
 ) -> None:
     checkpoint_folder(tmp_path, "{}")
     (tmp_path / file).unlink()
-    told = complaint(changed(TEXT, {"model.path": str(tmp_path)}))
-    assert told == f"config: model.path: {tmp_path}: {reason}"
+    refusal = complaint(changed(TEXT, {"model.path": str(tmp_path)}))
+    assert refusal == f"config: model.path: {tmp_path}: {reason}"
 
 
 def test_a_misspelt_choice_is_answered_with_the_one_like_it() -> None:
-    told = complaint(changed(TEXT, {"steering.vectors.methods": ["caa", "sea_ts"]}))
-    assert told.endswith("got 'sea_ts'; did you mean 'sae_ts'?")
-    told = complaint(changed(TEXT, {"steering.judge.kind": "xyzzy"}))
-    assert told.endswith("got 'xyzzy'")
+    refusal = complaint(changed(TEXT, {"steering.vectors.methods": ["caa", "sea_ts"]}))
+    assert refusal.endswith("got 'sea_ts'; did you mean 'sae_ts'?")
+    refusal = complaint(changed(TEXT, {"steering.judge.kind": "xyzzy"}))
+    assert refusal.endswith("got 'xyzzy'")
 
 
 def checkpoint_folder(folder: Path, config: str) -> None:

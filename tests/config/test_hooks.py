@@ -231,9 +231,9 @@ def test_the_lens_looks_at_saes_that_write_the_residual_stream():
     ],
 )
 def test_a_hook_that_cannot_be_read_is_told_by_its_key(saes, key, reason):
-    with pytest.raises(SaeflowError) as told:
+    with pytest.raises(SaeflowError) as raised:
         study_with(saes)
-    [line] = str(told.value).splitlines()
+    [line] = str(raised.value).splitlines()
     assert line.startswith(f"config: {key}: ")
     assert reason in line
 

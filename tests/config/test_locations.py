@@ -75,7 +75,7 @@ def test_another_source_is_another_folder_with_a_name_to_read() -> None:
             {"repo_type": "dataset"},
         )
     ]
-    names = {one.folder() for one in [first, *others]} | {first.folder("another format")}
+    names = {source.folder() for source in [first, *others]} | {first.folder("another format")}
     assert len(names) == 6
     assert first.folder().startswith("google--gemma-scope-2b-pt-res@main-")
     assert "/" not in first.model_copy(update={"revision": "refs/pr/7"}).folder()

@@ -30,8 +30,8 @@ def test_a_sweep_is_its_members_trained_by_one_job():
     costs = ["other-sparsity_coefficient-0.01", "other-sparsity_coefficient-0.02"]
     assert list(study.saes) == [*members, *costs, "alone"]
     assert study.trainings == {"main": members, "other": costs, "alone": ["alone"]}
-    found = study.saes["main-k-8-seed-1"].train
-    assert (found.d_sae, found.k, found.seed, found.architecture) == (256, 8, 1, "topk")
+    training = study.saes["main-k-8-seed-1"].train
+    assert (training.d_sae, training.k, training.seed, training.architecture) == (256, 8, 1, "topk")
     assert study.target_sae == members[0]
 
 
@@ -92,9 +92,9 @@ def test_saes_may_be_put_into_one_group_by_hand():
     ],
 )
 def test_what_cannot_be_swept_is_told_by_its_key(sae, key, reason):
-    with pytest.raises(SaeflowError) as told:
+    with pytest.raises(SaeflowError) as raised:
         study_with(main=sae)
-    line = next(line for line in str(told.value).splitlines() if f" {key}:" in f" {line}")
+    line = next(line for line in str(raised.value).splitlines() if f" {key}:" in f" {line}")
     assert reason in line
 
 

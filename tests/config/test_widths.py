@@ -62,9 +62,9 @@ def test_an_sae_of_another_width_is_refused_before_any_job(tmp_path: Path, name:
     sae = {"path": str(SAES / name), **target}
     check_any_study(study_of(checkpoint_for(name, tmp_path / "fits"), sae, hook))
     larger = checkpoint_for(name, tmp_path / "larger", hidden_size=8)
-    with pytest.raises(SaeflowError) as told:
+    with pytest.raises(SaeflowError) as raised:
         check_any_study(study_of(larger, sae, hook))
-    [line] = str(told.value).splitlines()
+    [line] = str(raised.value).splitlines()
     assert line.startswith("config: saes.main.path: ")
     assert f"reads activations of {D_MODEL} numbers, and those of 'lm' at {hook} have 8" in line
 
@@ -103,9 +103,9 @@ def test_a_transcoder_that_writes_another_width_than_its_target_has_is_refused(
 ) -> None:
     """Heads side by side have 10 numbers in this model, and the stream 6."""
     model = checkpoint(tmp_path / "model", head_dim=5)
-    with pytest.raises(SaeflowError) as told:
+    with pytest.raises(SaeflowError) as raised:
         check_any_study(study_of(model, {"path": str(SAES / name), "target": HEADS}, STREAM))
-    [line] = str(told.value).splitlines()
+    [line] = str(raised.value).splitlines()
     assert f"the SAE writes activations of {writes} numbers, and those of 'lm' at {HEADS}" in line
     assert "have 10; name an SAE of this model, or correct model or hook" in line
 
@@ -128,9 +128,9 @@ def test_weights_to_begin_with_of_another_width_are_refused(tmp_path: Path) -> N
         train = {"init_from": init_from, "d_sae": d_sae}
         config = study_of(model, {"train": train}, STREAM)
         config["saes"] |= saes
-        with pytest.raises(SaeflowError) as told:
+        with pytest.raises(SaeflowError) as raised:
             check_any_study(config)
-        [line] = str(told.value).splitlines()
+        [line] = str(raised.value).splitlines()
         assert line.startswith("config: saes.main.train.init_from: ")
         return line
 

@@ -64,10 +64,10 @@ def fetch(hub: Hub, home: Path, dataset: dict[str, object], output: Path, **vari
         "--dataset",
         json.dumps(dataset),
     ]
-    told = {**os.environ, **environment(hub, home, **variables)}
+    variables_set = {**os.environ, **environment(hub, home, **variables)}
     done = subprocess.run(
         [*command, "--key", "corpus.dataset", "--output", str(output)],
-        env={name: value for name, value in told.items() if value},
+        env={name: value for name, value in variables_set.items() if value},
         capture_output=True,
         text=True,
     )
@@ -91,7 +91,7 @@ def test_the_files_of_a_split_are_fetched_once_and_read_as_the_corpus(
     assert {name: file["sha256"] for name, file in record["files"].items()} == {
         name: sha256(FILES[name]) for name in names
     }
-    assert not any("test-" in one.path or "README" in one.path for one in hub.asked)
+    assert not any("test-" in asked.path or "README" in asked.path for asked in hub.asked)
     corpus = Corpus(kind="text", path=str(tmp_path / "text"))
     read = {split: list(documents(corpus, split)) for split in ("sae", "eval")}
     assert sorted(read["sae"] + read["eval"]) == sorted(TEXTS["first"] + TEXTS["second"])
@@ -109,17 +109,17 @@ def test_the_files_of_a_split_are_fetched_once_and_read_as_the_corpus(
 
 def test_what_cannot_be_fetched_is_told_in_one_sentence(hub: Hub, tmp_path: Path) -> None:
     nothing, home = tmp_path / "nothing", tmp_path / "home"
-    told = fetch(hub, home, {"repo": "some/stories", "files": ["*.csv", "notes*"]}, nothing)
-    assert told.startswith(
+    done = fetch(hub, home, {"repo": "some/stories", "files": ["*.csv", "notes*"]}, nothing)
+    assert done.startswith(
         "saeflow: corpus.dataset.files: *.csv, notes* matches no file of text (.txt, .jsonl, "
     )
-    assert "some/stories@main, which has data/test-00000-of-00001.parquet, data/train-" in told
-    assert "README" not in told
-    told = fetch(hub, home, {"repo": "some/absent"}, nothing)
-    assert told.startswith("saeflow: corpus.dataset: some/absent")
-    told = fetch(hub, home, {"repo": "some/stories", "revision": "v9"}, nothing)
-    assert told.startswith("saeflow: corpus.dataset: ")
-    assert "v9" in told
+    assert "some/stories@main, which has data/test-00000-of-00001.parquet, data/train-" in done
+    assert "README" not in done
+    done = fetch(hub, home, {"repo": "some/absent"}, nothing)
+    assert done.startswith("saeflow: corpus.dataset: some/absent")
+    done = fetch(hub, home, {"repo": "some/stories", "revision": "v9"}, nothing)
+    assert done.startswith("saeflow: corpus.dataset: ")
+    assert "v9" in done
 
 
 def test_another_data_set_is_another_folder_and_path_and_tales_exclude_it(

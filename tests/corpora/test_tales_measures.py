@@ -127,18 +127,18 @@ def test_words_of_topics_are_disjoint_and_each_topic_has_enough() -> None:
     topics: dict[str, set[int]] = {}
     for text, topic in zip(source.words, source.word_topic, strict=True):
         topics.setdefault(text.lower(), set()).add(int(topic))
-    assert all(len(found) == 1 for found in topics.values())
+    assert all(len(topics_of) == 1 for topics_of in topics.values())
     for topic in range(1, len(tales.TOPICS)):
-        assert sum(topic in found for found in topics.values()) >= 40
+        assert sum(topic in topics_of for topics_of in topics.values()) >= 40
 
 
 @pytest.mark.parametrize("topic", tales.TOPICS[1:])
 def test_goal_files_are_told_apart_by_the_grammar(topic: str) -> None:
     goal = Goal(**yaml.safe_load((GOALS / f"{topic}.yaml").read_text("utf-8")))
-    known = set(automaton().words)
+    words = set(automaton().words)
     assert goal.topic == topic
     for text in goal.positive + goal.negative:
-        assert known.issuperset(split_tokens(text))
+        assert words.issuperset(split_tokens(text))
         assert tales.coherence(text) == 1.0
     assert min(tales.behaviour(text)[topic] for text in goal.positive) >= 0.25
     assert not any(any(tales.behaviour(text).values()) for text in goal.negative)

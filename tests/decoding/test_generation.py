@@ -105,7 +105,7 @@ def test_a_row_draws_the_same_text_whatever_else_is_in_the_batch() -> None:
 
     def texts(numbers: range) -> dict[tuple[int, int], list[list[int]]]:
         chosen = list(numbers)
-        found = {}
+        texts_by_row = {}
         steered = Steered(vectors[chosen], scales[chosen], chosen)
         for part in roll_out(lm, HOOK, group, steered, plan):
             assert part.resid is not None
@@ -113,8 +113,8 @@ def test_a_row_draws_the_same_text_whatever_else_is_in_the_batch() -> None:
             for unit, (vector, prompt) in enumerate(
                 zip(part.vectors.tolist(), part.prompts, strict=True)
             ):
-                found[chosen[vector], prompt] = part.tokens[unit].tolist()
-        return found
+                texts_by_row[chosen[vector], prompt] = part.tokens[unit].tolist()
+        return texts_by_row
 
     together = texts(range(7))
     apart = texts(range(2)) | texts(range(2, 3)) | texts(range(3, 7))

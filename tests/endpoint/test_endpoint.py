@@ -111,8 +111,8 @@ def test_an_answer_that_stays_wrong_is_a_reason_and_not_a_score(
     with serving(rates=json.dumps({kind: 1.0})) as url:
         answer = ask(questions(1), service(url, tmp_path, attempts=1))[0]
         assert (answer.value, answer.reason) == (None, reason)
-        found = ask(questions(1), service(url, tmp_path, attempts=3))[0]
-        assert (found.reason, found.cached) == (reason, True)
+        asked_again = ask(questions(1), service(url, tmp_path, attempts=3))[0]
+        assert (asked_again.reason, asked_again.cached) == (reason, True)
 
 
 def test_an_endpoint_that_is_down_stops_the_run_and_is_no_verdict_on_a_text(tmp_path: Path) -> None:
@@ -173,10 +173,10 @@ def test_a_hostile_text_reaches_the_judge_as_one_quoted_string(template: object,
     assert isinstance(template, type(RATING))
     completions = [Completion("", text)] * (2 if template is PREFERENCE else 1)
     message = template.messages("It is calm.", completions)[1]["content"]
-    found = [json.loads(part) for part in judge_server.TEXT.findall(message)]
-    assert found[-len(completions) :] == [text] * len(completions)
+    quoted = [json.loads(part) for part in judge_server.TEXT.findall(message)]
+    assert quoted[-len(completions) :] == [text] * len(completions)
     assert judge_server.CRITERION.findall(message) == ["It is calm."]
-    assert message.count("<") == 2 * len(found)
+    assert message.count("<") == 2 * len(quoted)
 
 
 def test_hostile_texts_are_scored_like_any_other(sound: str, tmp_path: Path) -> None:
@@ -268,8 +268,8 @@ def test_jobs_at_once_share_one_budget_and_one_ledger(sound: str, tmp_path: Path
         )
         for first in (0, 400, 800)
     ]
-    told = [job.communicate()[1] for job in jobs]
-    assert sum("calls.max_calls" in text for text in told) >= 1, told
+    outputs = [job.communicate()[1] for job in jobs]
+    assert sum("calls.max_calls" in text for text in outputs) >= 1, outputs
     assert abs(stats(sound)["answered"] - before - 900) <= 3 * 8
     ledger = Ledger(tmp_path / "ledger.sqlite")
     assert ledger.spent().calls == stats(sound)["answered"] - before == len(ledger.calls())
@@ -301,17 +301,17 @@ def test_a_kill_loses_the_calls_in_flight_and_nothing_else(tmp_path: Path) -> No
 def test_the_estimate_counts_what_is_not_known_and_learns_from_what_was_asked(
     sound: str, tmp_path: Path
 ) -> None:
-    told: list[Estimate] = []
+    estimates: list[Estimate] = []
     used = service(sound, tmp_path, price=PRICE, concurrency=4)
-    listening = Service(used.judge, used.calls, used.ledger, announce=told.append)
+    listening = Service(used.judge, used.calls, used.ledger, announce=estimates.append)
     ask(questions(10), listening)
-    assert (told[0].questions, told[0].answered, told[0].calls) == (10, 0, 10)
-    found = estimate(questions(30), listening)
-    assert (found.answered, found.calls) == (10, 20)
-    assert found.prompt_tokens == pytest.approx(20 * 100)
-    assert found.usd == pytest.approx(20 * 0.11)
-    assert found.minutes is not None
-    assert "20 calls, 2,000 + 200 tokens, about US$ 2.20" in str(found)
+    assert (estimates[0].questions, estimates[0].answered, estimates[0].calls) == (10, 0, 10)
+    estimated = estimate(questions(30), listening)
+    assert (estimated.answered, estimated.calls) == (10, 20)
+    assert estimated.prompt_tokens == pytest.approx(20 * 100)
+    assert estimated.usd == pytest.approx(20 * 0.11)
+    assert estimated.minutes is not None
+    assert "20 calls, 2,000 + 200 tokens, about US$ 2.20" in str(estimated)
 
 
 def test_a_limit_in_dollars_needs_a_price(sound: str, tmp_path: Path) -> None:

@@ -342,21 +342,21 @@ def test_a_redirect_is_told_and_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_daily_limit_is_told_after_minutes_and_not_hours(tmp_path: Path) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     with serving(always="daily_limit") as url:
         used = service(url, tmp_path, concurrency=1)
         used = type(used)(
             used.judge,
             used.calls,
             used.ledger,
-            progress=lambda done, total, note="": told.append(note),
+            progress=lambda done, total, note="": lines.append(note),
         )
         with pytest.raises(
             SaeflowError, match=r"every call for its rate, 10 times in a row .*free-models-per-day"
         ):
             ask(questions(30), used)
         assert stats(url)["requests"] == live.REFUSALS_OF_ALL
-    assert told[-1].startswith("waiting 1 s: HTTP 429: Rate limit exceeded")
+    assert lines[-1].startswith("waiting 1 s: HTTP 429: Rate limit exceeded")
     limit = AdaptiveLimit(1, Calls().backoff)
     pauses = [limit.refused(float("inf"), 0.0) for _ in range(live.REFUSALS_OF_ALL - 1)]
     assert 180 < sum(pauses) < 300, "seconds, at the usual pauses"
@@ -458,7 +458,7 @@ def test_a_server_is_told_nothing_of_the_machine_and_nothing_that_it_said_itself
     with Loopback(lambda n: (200, completion('{"score": 7}'))) as url:
         assert ask(questions(2), service(url, tmp_path, concurrency=1))[1].value == 7
         headers = Loopback.seen[-1][1]
-    told = {
+    sent = {
         "Host",
         "Authorization",
         "User-Agent",
@@ -467,7 +467,7 @@ def test_a_server_is_told_nothing_of_the_machine_and_nothing_that_it_said_itself
         "Content-Type",
         "Content-Length",
     }
-    assert set(headers) == told
+    assert set(headers) == sent
     assert (headers["User-Agent"], headers["Content-Type"]) == ("saeflow", "application/json")
 
 

@@ -15,8 +15,8 @@ from saeflow.columns import column
 @pytest.mark.parametrize("kind", ["int32", "int64", "float32", "float64", "uint16"])
 def test_a_column_holds_what_arrow_itself_makes_of_the_array(kind):
     values = np.arange(20).astype(kind)
-    for one in (values, values[::3], values[:0]):
-        assert column(one).equals(pa.array(one))
+    for column_values in (values, values[::3], values[:0]):
+        assert column(column_values).equals(pa.array(column_values))
 
 
 def test_a_column_does_not_import_pandas():

@@ -79,11 +79,11 @@ def seen(process: subprocess.Popen[str]) -> tuple[list[str], float, float]:
 
 def test_no_two_processes_are_ever_on_one_device(start) -> None:  # type: ignore[no-untyped-def]
     workers = [start(count, 0.4, SAEFLOW_DEVICES="0,1,2") for count in (1, 1, 2, 1, 3, 1, 2, 1)]
-    found = [seen(worker) for worker in workers]
-    assert [len(names) for names, _, _ in found] == [1, 1, 2, 1, 3, 1, 2, 1]
-    for number, (names, begin, end) in enumerate(found):
+    devices = [seen(worker) for worker in workers]
+    assert [len(names) for names, _, _ in devices] == [1, 1, 2, 1, 3, 1, 2, 1]
+    for number, (names, begin, end) in enumerate(devices):
         assert set(names) <= {"0", "1", "2"}
-        for others, other_begin, other_end in found[:number]:
+        for others, other_begin, other_end in devices[:number]:
             if begin < other_end and other_begin < end:
                 assert not set(names) & set(others), "two at a time on one device"
 

@@ -82,8 +82,8 @@ def test_every_analysis_that_is_shipped_has_a_page_that_shows_what_it_says_of_it
     for page in pages:
         assert f": analyses/{page.name}\n" in nav
     shown = {page.read_text() for page in pages}
-    told = (ROOT / "src/saeflow").rglob("analyses/*/README.md")
-    assert shown == {f'--8<-- "{file.relative_to(ROOT).as_posix()}"\n' for file in told}
+    written = (ROOT / "src/saeflow").rglob("analyses/*/README.md")
+    assert shown == {f'--8<-- "{file.relative_to(ROOT).as_posix()}"\n' for file in written}
 
 
 def test_every_published_release_of_the_docs_names_a_test_that_there_is() -> None:

@@ -78,9 +78,9 @@ def test_a_full_disk_is_told_and_the_file_is_written_once_there_is_space(
     kind: str, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", KILOBYTES) as disk:
-        with pytest.raises(SaeflowError) as told:
+        with pytest.raises(SaeflowError) as raised:
             WRITERS[kind](disk)
-        assert str(told.value).endswith(
+        assert str(raised.value).endswith(
             "the disk is full; make space and start again, finished files are kept"
         )
         assert [file for file in disk.iterdir() if file.is_file()] == []

@@ -172,9 +172,9 @@ def test_a_job_removes_only_what_jobs_of_its_own_study_make(
     error = DamagedError(f"{file}: is damaged", [file])
     assert "; if the workflow made" in cleared(error), "without a study, nothing is removed"
     monkeypatch.setenv(STUDY_FOLDER, "results/mine")
-    told = cleared(error)
+    sentence = cleared(error)
     assert file.exists() is not removed
-    assert ("is removed, start again" in told) is removed
+    assert ("is removed, start again" in sentence) is removed
 
 
 def test_a_result_does_not_replace_a_folder_that_holds_something_else(tmp_path: Path) -> None:

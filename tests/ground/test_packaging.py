@@ -23,7 +23,7 @@ LOCK = {
 
 def test_the_lock_file_satisfies_every_declared_dependency():
     declared = PROJECT["dependencies"] + [
-        one for extra in PROJECT["optional-dependencies"].values() for one in extra
+        entry for extra in PROJECT["optional-dependencies"].values() for entry in extra
     ]
     for requirement in map(Requirement, declared):
         assert LOCK[canonicalize_name(requirement.name)] in requirement.specifier, requirement

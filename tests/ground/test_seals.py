@@ -68,7 +68,7 @@ MANIFEST_OF_NONE = {
 }
 
 
-def some(*shape: int) -> torch.Tensor:
+def random(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=GENERATOR)
 
 
@@ -130,7 +130,7 @@ KINDS = {
         "baseline.safetensors",
         lambda folder: save_baseline(
             folder / "baseline.safetensors",
-            Baseline(some(5), some(5), 8, 2.5, None, 16),
+            Baseline(random(5), random(5), 8, 2.5, None, 16),
             {"mean_norm": 4.25},
         ),
         lambda folder: list(load_baseline(folder / "baseline.safetensors")),
@@ -138,14 +138,14 @@ KINDS = {
     "approximator": Kind(
         "approximator.safetensors",
         lambda folder: save_approximation(
-            folder, Approximation(some(3, 5), some(5), some(3, 3), some(3)), {}
+            folder, Approximation(random(3, 5), random(5), random(3, 3), random(3)), {}
         ),
         lambda folder: list(load_approximation(folder)),
     ),
     "vector": Kind(
         "vector.safetensors",
         lambda folder: save_vector(
-            folder / "vector.safetensors", SteeringVector(some(6), {"norm": 1.5, "hook": "h"})
+            folder / "vector.safetensors", SteeringVector(random(6), {"norm": 1.5, "hook": "h"})
         ),
         lambda folder: list(load_vector(folder / "vector.safetensors")),
     ),
@@ -153,14 +153,14 @@ KINDS = {
         "contrast.safetensors",
         lambda folder: save_contrast(
             folder / "contrast.safetensors",
-            Contrast(*(some(2, 3) for _ in range(4)), some(5), torch.tensor([True, False])),
+            Contrast(*(random(2, 3) for _ in range(4)), random(5), torch.tensor([True, False])),
         ),
         lambda folder: list(load_contrast(folder / "contrast.safetensors")),
     ),
     "SAE": Kind(
         "sae_weights.safetensors",
         lambda folder: save_sae(
-            folder, SAE("standard", some(3, 5), torch.eye(5)[:, :3] + 1, some(5), some(3))
+            folder, SAE("standard", random(3, 5), torch.eye(5)[:, :3] + 1, random(5), random(3))
         ),
         lambda folder: [
             getattr(load_sae(folder), name) for name in ("W_enc", "W_dec", "b_enc", "b_dec")
@@ -169,7 +169,7 @@ KINDS = {
     "sae's config": Kind(
         "cfg.json",
         lambda folder: save_sae(
-            folder, SAE("topk", some(3, 5), torch.eye(5)[:, :3] + 1, some(5), some(3), k=2)
+            folder, SAE("topk", random(3, 5), torch.eye(5)[:, :3] + 1, random(5), random(3), k=2)
         ),
         lambda folder: [load_sae(folder).k, load_sae(folder).architecture],
     ),
@@ -199,7 +199,7 @@ KINDS = {
     "checkpoint": Kind(
         "checkpoint.pt",
         lambda folder: save_checkpoint(
-            folder / "checkpoint.pt", "x", {"step": 4, "weights": some(5_000)}
+            folder / "checkpoint.pt", "x", {"step": 4, "weights": random(5_000)}
         ),
         lambda folder: list((load_checkpoint(folder / "checkpoint.pt", "x") or refused()).values()),
     ),
@@ -211,12 +211,12 @@ def refused() -> Any:
     raise SaeflowError("not taken up")
 
 
-def equal(one: list[Any], other: list[Any]) -> bool:
-    return len(one) == len(other) and all(
+def equal(first: list[Any], other: list[Any]) -> bool:
+    return len(first) == len(other) and all(
         np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
         if isinstance(a, torch.Tensor | np.ndarray) and isinstance(b, torch.Tensor | np.ndarray)
         else a == b
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(first, other, strict=True)
     )
 
 
@@ -238,22 +238,22 @@ def test_a_flipped_byte_is_told_or_changes_nothing(kind: str, tmp_path: Path) ->
     write(tmp_path)
     file, expected = tmp_path / name, read(tmp_path)
     whole = file.read_bytes()
-    told, sentences = 0, []
+    noticed, sentences = 0, []
     for place in (tried := [place for place in places(len(whole)) if place >= 0]):
         damaged = bytearray(whole)
         damaged[place] ^= 0b0001_0000
         file.write_bytes(damaged)
         try:
-            found = read(tmp_path)
+            values = read(tmp_path)
         except SaeflowError as error:
-            told += 1
+            noticed += 1
             sentences.append(str(error))
         else:
-            assert equal(found, expected), (
+            assert equal(values, expected), (
                 f"byte {place} of {len(whole)} changes what is read, and nobody says so"
             )
     assert all(len(sentence.splitlines()) == 1 for sentence in sentences)
-    assert told > 0.75 * len(tried), f"{told} of {len(tried)} flips are told"
+    assert noticed > 0.75 * len(tried), f"{noticed} of {len(tried)} flips are told"
     file.write_bytes(whole)
     assert equal(read(tmp_path), expected)
 

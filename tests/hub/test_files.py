@@ -95,17 +95,21 @@ def test_a_file_is_fetched_at_the_commit_of_its_revision_and_once(hub: Hub, tmp_
     }
     assert second[2]["commit"] == third[2]["commit"] == commit
     assert hub.fetches("/effects_2b.pt") == 1
-    assert [one.path for one in hub.asked if one.token and "/cdn/" in one.path] == []
-    assert all(one.token == f"Bearer {TOKEN}" for one in hub.asked if "/cdn/" not in one.path)
+    assert [
+        request.path for request in hub.asked if request.token and "/cdn/" in request.path
+    ] == []
+    assert all(
+        request.token == f"Bearer {TOKEN}" for request in hub.asked if "/cdn/" not in request.path
+    )
 
 
 def test_of_a_folder_all_files_are_fetched_and_none_beside_it(hub: Hub, tmp_path: Path) -> None:
-    (found,) = fetched(hub, tmp_path, {**WISH, "file": "layer_12/width_16k"})
-    assert found[1] == ["params.npz"]
+    (file,) = fetched(hub, tmp_path, {**WISH, "file": "layer_12/width_16k"})
+    assert file[1] == ["params.npz"]
     assert hub.fetches("width_65k/params.npz") == 0
-    (found,) = fetched(hub, tmp_path, {**WISH, "file": "layer_12"})
-    assert found[1] == ["width_16k/params.npz", "width_65k/params.npz"]
-    assert (Path(found[0]) / found[1][1]).read_bytes() == FILES["layer_12/width_65k/params.npz"]
+    (file,) = fetched(hub, tmp_path, {**WISH, "file": "layer_12"})
+    assert file[1] == ["width_16k/params.npz", "width_65k/params.npz"]
+    assert (Path(file[0]) / file[1][1]).read_bytes() == FILES["layer_12/width_65k/params.npz"]
 
 
 def test_what_was_fetched_is_there_offline_and_nothing_is_asked(hub: Hub, tmp_path: Path) -> None:
@@ -121,8 +125,8 @@ def test_what_was_fetched_is_there_offline_and_nothing_is_asked(hub: Hub, tmp_pa
     )
     assert offline[:2] == online
     assert all(
-        "is not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it" in one
-        for one in offline[2:]
+        "is not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it" in request
+        for request in offline[2:]
     )
     assert hub.asked == []
 
@@ -131,25 +135,25 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, tmp_path: Pat
     hub.fail(
         "/cdn/datasets/some/set/effects_2b.pt", Fault(cut_after=500_000), Fault(cut_after=100_000)
     )
-    (found,) = fetched(hub, tmp_path, WISH)
-    assert Path(found[0], "effects_2b.pt").read_bytes() == FILES["effects_2b.pt"]
-    ranges = [one.range for one in hub.asked if "/cdn/" in one.path]
+    (file,) = fetched(hub, tmp_path, WISH)
+    assert Path(file[0], "effects_2b.pt").read_bytes() == FILES["effects_2b.pt"]
+    ranges = [request.range for request in hub.asked if "/cdn/" in request.path]
     assert len(ranges) == 3
     assert ranges[0] is None
-    first, second = (int(str(one).removeprefix("bytes=").rstrip("-")) for one in ranges[1:])
+    first, second = (int(str(request).removeprefix("bytes=").rstrip("-")) for request in ranges[1:])
     assert 0 < first <= 500_000 <= second <= 600_000  # what had arrived was not asked for again
     assert second > first
 
 
 def test_a_busy_or_ill_hub_is_asked_again_when_it_says(hub: Hub, tmp_path: Path) -> None:
-    told = Fault(429, (("Retry-After", "1"),))
-    hub.fail("/api/datasets/some/set", Fault(503), told, Fault(500))
+    fault = Fault(429, (("Retry-After", "1"),))
+    hub.fail("/api/datasets/some/set", Fault(503), fault, Fault(500))
     hub.fail("/cdn/datasets/some/set/effects_2b.pt", Fault(502))
     start = time.monotonic()
-    (found,) = fetched(hub, tmp_path, WISH)
-    assert Path(found[0], "effects_2b.pt").read_bytes() == FILES["effects_2b.pt"]
+    (file,) = fetched(hub, tmp_path, WISH)
+    assert Path(file[0], "effects_2b.pt").read_bytes() == FILES["effects_2b.pt"]
     assert time.monotonic() - start > 1
-    assert sum(one.path.startswith("/api/") for one in hub.asked) == 4
+    assert sum(request.path.startswith("/api/") for request in hub.asked) == 4
 
 
 def test_what_cannot_be_fetched_is_one_sentence_with_what_to_do(hub: Hub, tmp_path: Path) -> None:
@@ -185,15 +189,15 @@ def test_what_cannot_be_fetched_is_one_sentence_with_what_to_do(hub: Hub, tmp_pa
         ({"repo": "some/broken"}, f"{hub.url} answered 500 to 5 attempts (some/broken@main); start again later"),
     ]  # fmt: skip
     said = fetched(hub, tmp_path, *(wish for wish, _ in wishes))
-    for found, (_, expected) in zip(said, wishes, strict=True):
+    for sentence, (_, expected) in zip(said, wishes, strict=True):
         key = (
             "effects.published.sha256: is one for 2 files"
             if expected is None
             else f"effects.published: {expected}"
         )
-        assert found.startswith(key)
-        assert "\n" not in found
-        assert "Signature" not in found
+        assert sentence.startswith(key)
+        assert "\n" not in sentence
+        assert "Signature" not in sentence
     (refused,) = fetched(hub, tmp_path / "home", WISH, HF_TOKEN="hf_another")
     assert refused == (
         f"effects.published: {hub.url} refuses some/set@main to this token (401); set HF_TOKEN to one that may do "
@@ -212,13 +216,13 @@ def test_a_hub_out_of_reach_is_told(tmp_path: Path) -> None:
 def test_bytes_that_are_not_those_of_the_checksum_are_fetched_again_or_refused(
     hub: Hub, tmp_path: Path
 ) -> None:
-    (found,) = fetched(hub, tmp_path, WISH)
-    blob = Path(found[0], "effects_2b.pt").resolve()
+    (file,) = fetched(hub, tmp_path, WISH)
+    blob = Path(file[0], "effects_2b.pt").resolve()
     damaged = bytearray(blob.read_bytes())
     damaged[1000] ^= 1
     blob.write_bytes(damaged)
-    (found,) = fetched(hub, tmp_path, WISH)
-    assert Path(found[0], "effects_2b.pt").read_bytes() == FILES["effects_2b.pt"]
+    (file,) = fetched(hub, tmp_path, WISH)
+    assert Path(file[0], "effects_2b.pt").read_bytes() == FILES["effects_2b.pt"]
 
 
 def test_small_files_are_held_to_the_name_that_git_gives_them(hub: Hub, tmp_path: Path) -> None:
@@ -230,12 +234,12 @@ def test_small_files_are_held_to_the_name_that_git_gives_them(hub: Hub, tmp_path
         .strip()
     )
     assert git_blob(content) == by_git
-    (found,) = fetched(hub, tmp_path, {**WISH, "file": "README.md"})
-    blob = Path(found[0], "README.md").resolve()
+    (file,) = fetched(hub, tmp_path, {**WISH, "file": "README.md"})
+    blob = Path(file[0], "README.md").resolve()
     assert blob.name == git_blob(content)
     blob.write_bytes(content.upper())
-    (found,) = fetched(hub, tmp_path, {**WISH, "file": "README.md"})
-    assert Path(found[0], "README.md").read_bytes() == content
+    (file,) = fetched(hub, tmp_path, {**WISH, "file": "README.md"})
+    assert Path(file[0], "README.md").read_bytes() == content
 
 
 def test_a_hub_whose_bytes_are_others_than_it_says_is_not_believed(

@@ -31,8 +31,8 @@ OTHER = ROWS.replace("text ", "another ").replace("another label", "text,label")
 def fetch(wanted: Wanted, output: Path, variables: dict[str, str]) -> None:
     command = [sys.executable, "-m", "saeflow.cli.main", "fetch", "labelled"]
     command += ["--sources", wanted.model_dump_json(), "--output", str(output)]
-    told = {name: value for name, value in {**os.environ, **variables}.items() if value}
-    done = subprocess.run(command, env=told, capture_output=True, text=True)
+    environment_of = {name: value for name, value in {**os.environ, **variables}.items() if value}
+    done = subprocess.run(command, env=environment_of, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

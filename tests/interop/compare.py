@@ -57,7 +57,7 @@ def random_saes() -> dict[str, SAE]:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw) * 0.5
 
-    def one(
+    def random_sae(
         architecture: str,
         d_out: int = WIDTH,
         skip: bool = False,
@@ -81,13 +81,15 @@ def random_saes() -> dict[str, SAE]:
         )
 
     return {
-        **{name: one(name) for name in ("standard", "topk", "jumprelu", "gated")},
-        "standard-hook_z": one("standard", metadata={"hook_name": "blocks.3.attn.hook_z"}),
-        "standard-transcoder": one("standard", WIDTH + 1),
-        "standard-skip": one("standard", WIDTH + 1, skip=True),
-        "jumprelu-transcoder": one("jumprelu", metadata={"hook_name_out": "blocks.3.hook_mlp_out"}),
-        "jumprelu-skip": one("jumprelu", WIDTH + 1, skip=True),
-        "topk-transcoder": one(
+        **{name: random_sae(name) for name in ("standard", "topk", "jumprelu", "gated")},
+        "standard-hook_z": random_sae("standard", metadata={"hook_name": "blocks.3.attn.hook_z"}),
+        "standard-transcoder": random_sae("standard", WIDTH + 1),
+        "standard-skip": random_sae("standard", WIDTH + 1, skip=True),
+        "jumprelu-transcoder": random_sae(
+            "jumprelu", metadata={"hook_name_out": "blocks.3.hook_mlp_out"}
+        ),
+        "jumprelu-skip": random_sae("jumprelu", WIDTH + 1, skip=True),
+        "topk-transcoder": random_sae(
             "topk", skip=True, metadata={"hook_name_out": "blocks.3.hook_mlp_out"}
         ),
     }
@@ -151,14 +153,14 @@ def main() -> None:
         )
         return
     with tempfile.TemporaryDirectory() as folder:
-        found = imports(python, Path(folder, "theirs")) + exports(python, Path(folder, "ours"))
+        results = imports(python, Path(folder, "theirs")) + exports(python, Path(folder, "ours"))
     print(f"{'largest difference':<52}{'latents':>10}{'output':>10}")
-    for name, latents, output in found:
+    for name, latents, output in results:
         print(
             f"{name:<52}{latents:>10.1e}{output:>10.1e}{'' if max(latents, output) <= TOLERANCE else '  DIFFERS'}"
         )
-    wrong = sum(max(latents, output) > TOLERANCE for _, latents, output in found)
-    print(f"{len(found) - wrong} of {len(found)} within {TOLERANCE}")
+    wrong = sum(max(latents, output) > TOLERANCE for _, latents, output in results)
+    print(f"{len(results) - wrong} of {len(results)} within {TOLERANCE}")
     sys.exit(bool(wrong))
 
 

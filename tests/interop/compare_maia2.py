@@ -69,14 +69,14 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        told = {
+        handed = {
             "fens": fens,
             "few": FEW,
             "own": own.tolist(),
             "other": other.tolist(),
             "config": config,
         }
-        (folder / "positions.json").write_text(json.dumps(told))
+        (folder / "positions.json").write_text(json.dumps(handed))
         weights = {
             f"module.{key}": tensor for key, tensor in random_model(shape).state_dict().items()
         }

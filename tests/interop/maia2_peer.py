@@ -22,23 +22,23 @@ from safetensors.torch import save_file
 
 
 def main(folder: Path) -> None:
-    told = json.loads((folder / "positions.json").read_text())
+    handed = json.loads((folder / "positions.json").read_text())
     moves, bins = get_all_possible_moves(), create_elo_dict()
     index = {move: place for place, move in enumerate(moves)}
     (folder / "moves.json").write_text(json.dumps(moves))
     start = time.process_time()
-    read = [preprocessing(fen, 1500, 1500, bins, index) for fen in told["fens"]]
+    read = [preprocessing(fen, 1500, 1500, bins, index) for fen in handed["fens"]]
     seconds = time.process_time() - start
     boards, legal = (
         torch.stack([board for board, *_ in read]),
         torch.stack([mask for *_, mask in read]).bool(),
     )
-    model = MAIA2Model(len(moves), bins, SimpleNamespace(**told["config"]))
+    model = MAIA2Model(len(moves), bins, SimpleNamespace(**handed["config"]))
     held = torch.load(folder / "weights.pt", weights_only=True)
     load_model_state_dict(model, held["model_state_dict"])
     model.eval()
-    few = boards[: told["few"]]
-    own, other = torch.tensor(told["own"]), torch.tensor(told["other"])
+    few = boards[: handed["few"]]
+    own, other = torch.tensor(handed["own"]), torch.tensor(handed["other"])
     with torch.no_grad():
         pairs = [
             model(few, own[pair].expand(len(few)), other[pair].expand(len(few)))
@@ -47,8 +47,8 @@ def main(folder: Path) -> None:
     heads = dict(
         zip(("moves", "side", "value"), map(torch.stack, zip(*pairs, strict=True)), strict=True)
     )
-    found = {"boards": boards, "legal": legal, "seconds": torch.tensor(seconds), **heads}
-    save_file(found, folder / "expected.safetensors")
+    results = {"boards": boards, "legal": legal, "seconds": torch.tensor(seconds), **heads}
+    save_file(results, folder / "expected.safetensors")
 
 
 if __name__ == "__main__":

@@ -42,8 +42,14 @@ HOOK = "blocks.3.hook_resid_post"
 HEADS = 2
 BY_TOP_K = (AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE)
 DICTIONARIES = {
-    one.__name__: one
-    for one in (AutoEncoder, AutoEncoderNew, GatedAutoEncoder, JumpReluAutoEncoder, *BY_TOP_K)
+    coder_class.__name__: coder_class
+    for coder_class in (
+        AutoEncoder,
+        AutoEncoderNew,
+        GatedAutoEncoder,
+        JumpReluAutoEncoder,
+        *BY_TOP_K,
+    )
 }
 
 
@@ -74,11 +80,11 @@ def randomise(module: torch.nn.Module) -> None:
 
 def note(folder: Path, coder: Coder, x: Tensor, d_sae: int) -> None:
     """Write what a coder computes."""
-    found = {"x": x, "latents": coder.encode(x), "reconstruction": coder.reconstruct(x)}
+    noted = {"x": x, "latents": coder.encode(x), "reconstruction": coder.reconstruct(x)}
     units = torch.eye(d_sae)
-    found["lengths"] = (coder.decode(units) - coder.decode(torch.zeros_like(units))).norm(dim=-1)
+    noted["lengths"] = (coder.decode(units) - coder.decode(torch.zeros_like(units))).norm(dim=-1)
     save_file(
-        {name: value.contiguous() for name, value in found.items()}, folder / "expected.safetensors"
+        {name: value.contiguous() for name, value in noted.items()}, folder / "expected.safetensors"
     )
 
 
@@ -277,7 +283,8 @@ def local_hub(folder: Path) -> Iterator[None]:
 
     def shapes(_repository: str, filename: str) -> dict[str, list[int]]:
         return {
-            name: list(one.shape) for name, one in load_file(folder / Path(filename).name).items()
+            name: list(tensor.shape)
+            for name, tensor in load_file(folder / Path(filename).name).items()
         }
 
     def download(repo_id: str, filename: str, **_more: Any) -> str:

@@ -124,7 +124,7 @@ def loss_of(fluent: str, **losses: float) -> Losses:
     """2 nats for one fluent text, 5 for all others, and the given loss for texts that hold a given
     word."""
 
-    def found(completions: Sequence[Completion]) -> list[float]:
+    def of_completions(completions: Sequence[Completion]) -> list[float]:
         given = [
             [loss for word, loss in losses.items() if word in completion.text]
             for completion in completions
@@ -134,7 +134,7 @@ def loss_of(fluent: str, **losses: float) -> Losses:
             for c, held in zip(completions, given, strict=True)
         ]
 
-    return found
+    return of_completions
 
 
 def lexical(
@@ -171,11 +171,11 @@ def test_a_text_without_its_prompt_has_a_reason_and_no_score() -> None:
 
 def by_disorder(completions: Sequence[Completion]) -> list[float]:
     """A loss that is the larger the more neighbours are out of alphabetical order."""
-    found = []
+    disorder = []
     for completion in completions:
         words = (completion.continuation or "").split()
-        found.append(1.0 + 4.0 * np.mean([a > b for a, b in pairwise(words)]))
-    return found
+        disorder.append(1.0 + 4.0 * np.mean([a > b for a, b in pairwise(words)]))
+    return disorder
 
 
 def test_coherence_falls_with_the_loss_within_its_bounds() -> None:
@@ -284,15 +284,15 @@ def test_the_models_loss_is_that_of_the_continuation_alone_in_any_batch() -> Non
         Completion("abc", "abcdefghijkl"),
         Completion("q", "q"),
     ]
-    found = model_losses(lm, batch=3)(completions)
-    for completion, loss in list(zip(completions, found, strict=True))[:3]:
+    losses = model_losses(lm, batch=3)(completions)
+    for completion, loss in list(zip(completions, losses, strict=True))[:3]:
         tokens = lm.tokenize(completion.text)
         first = len(lm.tokenize(completion.prompt))
         log_p = lm.model(torch.tensor([tokens])).logits[0].detach().double().log_softmax(-1)
         expected = -np.mean([float(log_p[i - 1, tokens[i]]) for i in range(first, len(tokens))])
         assert loss == pytest.approx(expected, abs=1e-5)
-    assert np.isnan(found[3])
-    assert model_losses(lm, batch=1)(completions)[:3] == pytest.approx(found[:3], abs=1e-5)
+    assert np.isnan(losses[3])
+    assert model_losses(lm, batch=1)(completions)[:3] == pytest.approx(losses[:3], abs=1e-5)
 
 
 # --- planted --------------------------------------------------------------------------------------
@@ -303,10 +303,10 @@ TEXTS = ["I think the queen met him in london .", "the the of", ""]
 def test_the_planted_judge_is_the_grammars_own_verdict() -> None:
     completions = [Completion("I think", text) for text in TEXTS]
     for topic in [name for name in tales.TOPICS if name != "neutral"]:
-        found = judge_planted(completions, Question(goal(topic=topic), "behaviour", Judge()))
-        assert found == [Verdict(tales.behaviour(text)[topic]) for text in TEXTS]
-    found = judge_planted(completions, Question(goal(), "coherence", Judge()))
-    assert found == [Verdict(tales.coherence(text)) for text in TEXTS]
+        verdicts = judge_planted(completions, Question(goal(topic=topic), "behaviour", Judge()))
+        assert verdicts == [Verdict(tales.behaviour(text)[topic]) for text in TEXTS]
+    verdicts = judge_planted(completions, Question(goal(), "coherence", Judge()))
+    assert verdicts == [Verdict(tales.coherence(text)) for text in TEXTS]
 
 
 @pytest.mark.parametrize("topic", ["chess", "neutral"])
@@ -401,14 +401,15 @@ def test_there_are_six_goals_for_stories() -> None:
 
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
 def test_a_goals_examples_tell_the_behaviour_apart(path: Path) -> None:
-    found = read_goal(path)
-    pattern = word_pattern(found.words)
-    assert len(found.positive) == len(found.negative) == 12
-    assert 25 <= len(found.words) <= 60
-    assert min(matched_share(text, pattern) for text in found.positive) > 0.05
-    assert max(matched_share(text, pattern) for text in found.negative) == 0.0
+    goal_read = read_goal(path)
+    pattern = word_pattern(goal_read.words)
+    assert len(goal_read.positive) == len(goal_read.negative) == 12
+    assert 25 <= len(goal_read.words) <= 60
+    assert min(matched_share(text, pattern) for text in goal_read.positive) > 0.05
+    assert max(matched_share(text, pattern) for text in goal_read.negative) == 0.0
     lengths = [
-        np.mean([len(text.split()) for text in texts]) for texts in (found.positive, found.negative)
+        np.mean([len(text.split()) for text in texts])
+        for texts in (goal_read.positive, goal_read.negative)
     ]
     assert lengths[0] == pytest.approx(lengths[1], abs=0.5)
 

@@ -290,9 +290,9 @@ def test_losses_and_divergences_read_the_tokens_drawn_and_none_behind_the_end(
     table, vector = completions(lm), unit_rows(1)[0]
     wordless(lm, monkeypatch)
     losses = model_losses(lm)(completions_in(table))
-    found = divergences(lm, HOOK, vector, table)["kl"].to_list()
+    measured = divergences(lm, HOOK, vector, table)["kl"].to_list()
     with torch.no_grad():
-        for row, loss, kl in zip(table.iter_rows(named=True), losses, found, strict=True):
+        for row, loss, kl in zip(table.iter_rows(named=True), losses, measured, strict=True):
             tokens, start = (
                 torch.tensor([row["prompt_ids"] + row["continuation_ids"]]),
                 len(row["prompt_ids"]),
@@ -345,10 +345,10 @@ def test_a_chat_model_is_asked_at_the_terminal_and_its_answers_alone_are_shown(
         str(tmp_path / "model"),
         "--chat",
     ]
-    told = CliRunner().invoke(app, ["steer", "the cat ran", *options])
-    assert told.exit_code == 0, told.output
-    assert "unsteered" in told.output
-    assert "<start>" not in told.output
+    steered = CliRunner().invoke(app, ["steer", "the cat ran", *options])
+    assert steered.exit_code == 0, steered.output
+    assert "unsteered" in steered.output
+    assert "<start>" not in steered.output
 
 
 # --- effects --------------------------------------------------------------------------------------

@@ -73,8 +73,8 @@ def test_a_fetched_model_runs_and_says_where_it_is_from(
     }
     assert not {"README.md", "pytorch_model.bin"} & set(record["files"])
     assert all(sha256(directory / name) == file["sha256"] for name, file in record["files"].items())
-    for told in ((directory / "published.json").read_text(), done.stdout, done.stderr):
-        assert TOKEN not in told
+    for text in ((directory / "published.json").read_text(), done.stdout, done.stderr):
+        assert TOKEN not in text
     assert str(tmp_path) not in (directory / "published.json").read_text()
     assert torch.equal(
         logits(load_model(directory), tiny_tokens()),

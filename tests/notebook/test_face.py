@@ -53,6 +53,6 @@ def test_what_type_checkers_see_is_what_is_offered() -> None:
 def test_the_example_of_every_verb_runs(name: str, here: Path) -> None:
     (example,) = doctest.DocTestFinder(recurse=False).find(getattr(saeflow, name), name, globs={})
     assert example.examples, f"{name} has no example"
-    told: list[str] = []
-    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=told.append)
-    assert not result.failed, "".join(told)
+    printed: list[str] = []
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=printed.append)
+    assert not result.failed, "".join(printed)

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("one_thread", "here")
 
 def test_the_lens_lists_the_extreme_tokens_of_a_plain_product() -> None:
     lm, sae = sf.load_model("models/tiny", device="cpu"), sf.load_sae("saes/tiny")
-    known = sorted(lm.tokenizer.get_vocab().values())
-    rows = lm.model.get_output_embeddings().weight[known] * lm.model.model.norm.weight
+    vocab = sorted(lm.tokenizer.get_vocab().values())
+    rows = lm.model.get_output_embeddings().weight[vocab] * lm.model.model.norm.weight
     weights = sae.W_dec[[9, 4]] @ (rows - rows.mean(0)).T
     lens = sf.logit_lens(lm, sae, [9, 4], tokens=3)
     for number, latent in enumerate((9, 4)):
@@ -25,7 +25,7 @@ def test_the_lens_lists_the_extreme_tokens_of_a_plain_product() -> None:
             own = lens.filter(latent=latent, side=side)
             values, places = weights[number].topk(3, largest=largest)
             assert own["rank"].to_list() == [0, 1, 2]
-            assert own["token_id"].to_list() == [known[place] for place in places]
+            assert own["token_id"].to_list() == [vocab[place] for place in places]
             np.testing.assert_allclose(own["weight"], values, rtol=1e-4)
             assert own["token"].to_list() == lm.tokenizer.convert_ids_to_tokens(
                 own["token_id"].to_list()
@@ -48,14 +48,16 @@ def test_examples_are_the_largest_activation_of_each_block() -> None:
     lm, sae = sf.load_model("models/tiny", device="cpu"), sf.load_sae("saes/tiny")
     tokens = np.random.default_rng(2).integers(3, 19, (12, 10)).astype(np.int32)
     tokens[:, 0] = 0
-    found = sf.top_examples(lm, sae, TokenBlocks(tokens, {}, {}), [3, 8], top=4, before=2, after=1)
+    examples = sf.top_examples(
+        lm, sae, TokenBlocks(tokens, {}, {}), [3, 8], top=4, before=2, after=1
+    )
     rows = sf.capture(lm, TokenBlocks(tokens, {}, {}), HOOK)[HOOK].activations
     z = sae.encode(rows).view(12, 10, -1)[:, 1:]
-    assert found["latent"].unique().sort().to_list() == [3, 8]
+    assert examples["latent"].unique().sort().to_list() == [3, 8]
     for latent in (3, 8):
         largest, places = z[..., latent].max(dim=1)
         order = [block for block in largest.argsort(descending=True).tolist() if largest[block] > 0]
-        own = found.filter(latent=latent)
+        own = examples.filter(latent=latent)
         assert own["block"].to_list() == order[:4]
         assert own["position"].to_list() == [int(places[block]) + 1 for block in order[:4]]
         np.testing.assert_allclose(own["activation"], largest[order[:4]], rtol=1e-5)

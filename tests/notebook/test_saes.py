@@ -36,9 +36,9 @@ def blocks(count: int = 24, context: int = 16) -> TokenBlocks:
     return TokenBlocks(tokens, {}, {})
 
 
-def same(one: SAE, other: SAE) -> bool:
+def same(first: SAE, other: SAE) -> bool:
     names = ("W_enc", "W_dec", "b_enc", "b_dec")
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+    return all(torch.equal(getattr(first, name), getattr(other, name)) for name in names)
 
 
 def command(*words: object) -> None:

@@ -134,13 +134,13 @@ def test_without_a_yes_nothing_is_asked_and_the_card_tells_all_but_this_machine(
     assert data["license"] == "mit"
     assert data["base_model"] == "some/model"
     assert "saeflow" in data["tags"]
-    for told in (
+    for words in (
         "`effects/main/effects.h5`",
         "| R² | 0.870 |",
         "| sae_ts | 0.400 | 0.300 – 0.500 |",
         HOOK,
     ):
-        assert told in text
+        assert words in text
     for file in (text, (study / "publish/config.yaml").read_text()):
         assert "/somewhere/private" not in file
         assert "10.1.2.3" not in file
@@ -184,7 +184,7 @@ def test_what_is_uploaded_comes_back_as_it_was(hub: Hub, study: Path, tmp_path: 
     record = read_json(study / "publish/record.json")
     assert record["commit"] == repository.commit
     assert set(repository.files) == set(record["files"])
-    assert sum(one.path.endswith("/commit/main") for one in hub.asked) == 1
+    assert sum(request.path.endswith("/commit/main") for request in hub.asked) == 1
 
     back = tmp_path / "back"
     map_file = "effects/main/approximator.safetensors"

@@ -107,13 +107,13 @@ def test_every_page_fits_its_window_and_is_kept_as_a_picture(
     browser: playwright.Browser, folder: Path, mode: str, options: dict[str, object]
 ) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
-    found = opened(browser, **options)
+    page_opened = opened(browser, **options)
     for name in PAGES:
-        found.go(f"file://{folder}/{name}")
-        assert too_wide(found.page) <= 0, name
+        page_opened.go(f"file://{folder}/{name}")
+        assert too_wide(page_opened.page) <= 0, name
         file = name.replace(".html", "").replace("#/", "-").replace("/", "-")
-        found.page.screenshot(path=ARTIFACTS / f"{file}-{mode}.png", full_page=True)
-    found.page.context.close()
+        page_opened.page.screenshot(path=ARTIFACTS / f"{file}-{mode}.png", full_page=True)
+    page_opened.page.context.close()
 
 
 @pytest.mark.parametrize("key", ["examples", "effects", "steering", None])
@@ -164,42 +164,44 @@ def test_a_link_to_a_place_of_a_page_lands_there(shown: Opened, folder: Path, na
 def test_a_printed_page_has_its_figures_dark_on_white(
     browser: playwright.Browser, folder: Path, name: str
 ) -> None:
-    found = opened(browser, color_scheme="dark")
-    found.go(f"file://{folder}/{name}")
-    found.page.emulate_media(media="print")
-    pictures = found.page.locator(".sheet img").evaluate_all(
+    page_opened = opened(browser, color_scheme="dark")
+    page_opened.go(f"file://{folder}/{name}")
+    page_opened.page.emulate_media(media="print")
+    pictures = page_opened.page.locator(".sheet img").evaluate_all(
         """nodes => nodes.filter((node) => node.checkVisibility()).map((node) =>
           [node.className, node.complete && node.naturalWidth > 0, node.getBoundingClientRect().height])"""
     )
-    assert len(pictures) == found.page.locator("figure.picture").count() > 0
+    assert len(pictures) == page_opened.page.locator("figure.picture").count() > 0
     assert all(kind == "on-light" and there and height > 50 for kind, there, height in pictures)
-    colours = found.page.evaluate(
+    colours = page_opened.page.evaluate(
         "() => ['color', 'backgroundColor'].map((name) => getComputedStyle(document.body)[name])"
     )
     assert colours == ["rgb(27, 28, 26)", "rgb(255, 255, 255)"]
-    found.page.context.close()
+    page_opened.page.context.close()
 
 
 def test_a_printed_chart_keeps_its_key_and_nothing_to_press(
     browser: playwright.Browser, folder: Path
 ) -> None:
-    found = opened(browser)
-    found.go(f"file://{folder}/goal-anger.html")
-    found.page.wait_for_selector("#effect-chart svg")
-    methods = found.page.locator("#curve-controls .legend label").all_inner_texts()
+    page_opened = opened(browser)
+    page_opened.go(f"file://{folder}/goal-anger.html")
+    page_opened.page.wait_for_selector("#effect-chart svg")
+    methods = page_opened.page.locator("#curve-controls .legend label").all_inner_texts()
     assert len(methods) > 2
-    found.page.locator("#curve-controls .legend input").first.uncheck()
-    found.page.emulate_media(media="print")
+    page_opened.page.locator("#curve-controls .legend input").first.uncheck()
+    page_opened.page.emulate_media(media="print")
 
     def printed(controls: str) -> list[str]:
-        shown = found.page.locator(f"#{controls} label, #{controls} input").filter(visible=True)
+        shown = page_opened.page.locator(f"#{controls} label, #{controls} input").filter(
+            visible=True
+        )
         return [text.strip() for text in shown.all_inner_texts()]
 
     drawn = [name.strip() for name in methods]
     assert printed("curve-controls") == ["product", *drawn[1:]]
     assert printed("effect-controls") == [name for name in drawn if not BY_NAME[name].in_words]
     assert not printed("text-controls")
-    found.page.context.close()
+    page_opened.page.context.close()
 
 
 def test_no_script_runs_but_the_report_s_own(shown: Opened, folder: Path, server: str) -> None:
@@ -294,10 +296,10 @@ def test_a_search_takes_the_names_of_goals_and_the_headings_of_columns(
     searched("is:target")
     assert "anger, christian evangelist" in page.locator(".grid .rows .row").inner_text()
     headings = page.locator(".grid .numeric[role=columnheader]").all_text_contents()
-    told = page.locator("#names code").all_text_contents()
-    assert told == [heading.lower().replace(" ", "_") for heading in headings]
-    assert len(told) == 9
-    for name in told:
+    names = page.locator("#names code").all_text_contents()
+    assert names == [heading.lower().replace(" ", "_") for heading in headings]
+    assert len(names) == 9
+    for name in names:
         assert len(searched(f"{name}>-1e9")) > 0, name
     kept = "nodes => nodes.map(node => node.title)"
     explained = page.locator(".grid .numeric[role=columnheader]").evaluate_all(kept)
@@ -330,19 +332,19 @@ def test_what_a_chart_tells_of_a_point_is_in_sight(
     browser: playwright.Browser, folder: Path
 ) -> None:
     for size in (WIDE, PHONE, {"width": 900, "height": 320}):
-        found = opened(browser, viewport=size)
-        found.go(f"file://{folder}/goal-anger.html")
-        chart = found.page.locator("#curve-chart svg")
+        page_opened = opened(browser, viewport=size)
+        page_opened.go(f"file://{folder}/goal-anger.html")
+        chart = page_opened.page.locator("#curve-chart svg")
         chart.scroll_into_view_if_needed()
         for dot in (chart.locator(".dot").first, chart.locator(".dot").last):
             dot.hover(force=True)
-            told = found.page.locator("#curve-chart .told")
-            assert "product" in told.inner_text()
-            box = told.bounding_box()
+            hint = page_opened.page.locator("#curve-chart .told")
+            assert "product" in hint.inner_text()
+            box = hint.bounding_box()
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= size["width"]
             assert 0 <= box["y"] <= size["height"] - box["height"], (size, box)
-        found.page.context.close()
+        page_opened.page.context.close()
 
 
 def test_words_that_count_for_the_behaviour_are_marked_in_texts(
@@ -363,12 +365,12 @@ def test_words_that_count_for_the_behaviour_are_marked_in_texts(
         config["steering"]["judge"] |= {"kind": kind}
         (root / "config.yaml").write_text(yaml.safe_dump(config))
         output = report_study.write_report(root, tmp_path / "report", tmp_path / "goals").parent
-        found = opened(browser)
-        found.go(f"file://{output}/goal-anger.html")
-        cards = found.page.locator("#text-caa blockquote").first
+        page_opened = opened(browser)
+        page_opened.go(f"file://{output}/goal-anger.html")
+        cards = page_opened.page.locator("#text-caa blockquote").first
         words = cards.locator("mark").all_text_contents()
-        assert found.complaints == []
-        found.page.context.close()
+        assert page_opened.complaints == []
+        page_opened.page.context.close()
         return words
 
     assert marked("lexical") == ["furious", "FURIOUSLY", "at the anger"]
@@ -399,9 +401,9 @@ def test_the_list_is_sorted_by_any_statistic_in_both_directions(
                 }""",
                 [name, bool(falling)],
             )
-            known = [value for value in values if value == value]
-            assert known == sorted(known, reverse=bool(falling)), name
-            assert all(value != value for value in values[len(known) :])
+            numbers = [value for value in values if value == value]
+            assert numbers == sorted(numbers, reverse=bool(falling)), name
+            assert all(value != value for value in values[len(numbers) :])
     page.click(".grid [role=columnheader] button:text-is('kurtosis')")
     until(page, "location.hash.includes('sort=kurtosis')")
     assert page.locator("[aria-sort]").inner_text().startswith("kurtosis")
@@ -512,33 +514,33 @@ def test_the_report_can_be_used_with_the_keyboard_alone(shown: Opened, folder: P
 def test_a_reader_s_colours_outlast_the_page_and_the_system_s_come_first(
     browser: playwright.Browser, folder: Path, server: str
 ) -> None:
-    found = opened(browser, color_scheme="dark")
+    page_opened = opened(browser, color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"
-    found.go(f"{server}/steering.html")
-    assert found.page.evaluate(ground) == "rgb(22, 23, 22)"
-    found.page.locator("img.on-dark").first.wait_for(state="visible")
-    found.page.click("#theme")
-    assert found.page.evaluate(ground) == "rgb(252, 252, 250)"
-    found.page.locator("img.on-light").first.wait_for(state="visible")
-    found.go(f"{server}/saes.html")
-    assert found.page.evaluate(ground) == "rgb(252, 252, 250)"
-    found.page.context.close()
+    page_opened.go(f"{server}/steering.html")
+    assert page_opened.page.evaluate(ground) == "rgb(22, 23, 22)"
+    page_opened.page.locator("img.on-dark").first.wait_for(state="visible")
+    page_opened.page.click("#theme")
+    assert page_opened.page.evaluate(ground) == "rgb(252, 252, 250)"
+    page_opened.page.locator("img.on-light").first.wait_for(state="visible")
+    page_opened.go(f"{server}/saes.html")
+    assert page_opened.page.evaluate(ground) == "rgb(252, 252, 250)"
+    page_opened.page.context.close()
 
 
 def test_without_scripts_the_study_and_its_tables_can_still_be_read(
     browser: playwright.Browser, folder: Path
 ) -> None:
-    found = opened(browser, java_script_enabled=False)
-    found.page.goto(f"file://{folder}/goal-anger.html")
+    page_opened = opened(browser, java_script_enabled=False)
+    page_opened.page.goto(f"file://{folder}/goal-anger.html")
     # Along the scale, at the chosen scales, and what scores do not see there.
-    assert found.page.locator("#curves table").count() == 3
-    found.page.goto(f"file://{folder}/steering.html")
-    assert found.page.locator("#main-table").is_visible()
-    found.page.goto(f"file://{folder}/index.html")
-    assert "highest average product" in found.page.locator("main").inner_text()
-    found.page.goto(f"file://{folder}/latents.html")
-    assert "allow scripts" in found.page.locator("noscript").inner_text()
-    found.page.context.close()
+    assert page_opened.page.locator("#curves table").count() == 3
+    page_opened.page.goto(f"file://{folder}/steering.html")
+    assert page_opened.page.locator("#main-table").is_visible()
+    page_opened.page.goto(f"file://{folder}/index.html")
+    assert "highest average product" in page_opened.page.locator("main").inner_text()
+    page_opened.page.goto(f"file://{folder}/latents.html")
+    assert "allow scripts" in page_opened.page.locator("noscript").inner_text()
+    page_opened.page.context.close()
 
 
 @pytest.fixture(scope="module")
@@ -557,16 +559,16 @@ def test_sixty_five_thousand_latents_stay_small_and_quick(
     size = sum(path.stat().st_size for path in at_once)
     assert size < MOST_INDEX
     assert len(list((many / "data/latents-main").iterdir())) == MANY // 64
-    found = opened(browser)
+    page_opened = opened(browser)
     views = []
     for _ in range(3):
-        found.page.goto("about:blank")
+        page_opened.page.goto("about:blank")
         started = time.monotonic()
-        found.page.goto(f"file://{many}/latents.html")
-        found.page.wait_for_selector(".grid .rows .row")
+        page_opened.page.goto(f"file://{many}/latents.html")
+        page_opened.page.wait_for_selector(".grid .rows .row")
         views.append(time.monotonic() - started)
     first_view = min(views)  # what a page takes, and not what else the machine does
-    slowest = max(found.page.evaluate(
+    slowest = max(page_opened.page.evaluate(
         """async () => {
           const taken = [];
           const [query, count] = [document.getElementById("query"), document.getElementById("found")];
@@ -582,10 +584,10 @@ def test_sixty_five_thousand_latents_stay_small_and_quick(
           return taken;
         }"""
     )) / 1000  # fmt: skip
-    found.go(f"file://{many}/latents.html#/main/65535")
-    assert found.page.locator("article h1").inner_text().startswith("Latent 65535")
-    assert found.complaints == []
-    found.page.context.close()
+    page_opened.go(f"file://{many}/latents.html#/main/65535")
+    assert page_opened.page.locator("article h1").inner_text().startswith("Latent 65535")
+    assert page_opened.complaints == []
+    page_opened.page.context.close()
     print(
         f"index {size:,} bytes, first view {first_view:.2f} s, slowest search {1000 * slowest:.0f} ms"
     )

@@ -193,9 +193,9 @@ def test_any_text_comes_back_from_a_script_as_it_was(text: str) -> None:
 
 
 def test_a_lone_surrogate_is_written_as_a_reference(study: Path) -> None:
-    found = StudyFolder(study, read_study).results()
-    context = study_context(found, {}) | {"config": "a \ud800 b"}
-    page = Site(found, {"index": "Study"}).page("index.html", context)
+    results = StudyFolder(study, read_study).results()
+    context = study_context(results, {}) | {"config": "a \ud800 b"}
+    page = Site(results, {"index": "Study"}).page("index.html", context)
     assert b"a &#55296; b" in page
 
 
@@ -211,7 +211,7 @@ def test_tables_have_headers_with_scope_and_sections_have_names(pages: dict[str,
 
 def test_the_study_s_page_says_what_was_run(written: Path) -> None:
     text = (written / "index.html").read_text()
-    for told in (
+    for words in (
         " has the highest average product on held-out completions, 0.",
         "Entropy of the corpus",
         "1.840",
@@ -219,7 +219,7 @@ def test_the_study_s_page_says_what_was_run(written: Path) -> None:
         "blocks.1.hook_resid_post",
         "471,648",
     ):
-        assert told in text
+        assert words in text
     effects = (written / "effects.html").read_text()
     assert "rows of the decoder of SAE main" in effects
     assert "384" in effects
@@ -243,8 +243,8 @@ def test_the_study_s_page_says_when_its_jobs_ran_and_what_they_took(
     assert (jobs.began, jobs.ended) == (began, began + timedelta(seconds=1800))
     folder = StudyFolder(study, read_study, {"steering": study.parent / "goals"})
     index = " ".join(report_io.write_report(folder, tmp_path / "report", jobs).read_text().split())
-    for told in ("1 March 2026, 23:50 to 2 March 2026, 00:20", "18 min", "9 min", "1060.0"):
-        assert told in index, told
+    for words in ("1 March 2026, 23:50 to 2 March 2026, 00:20", "18 min", "9 min", "1060.0"):
+        assert words in index, words
     assert index.count('href="#cost"') == 1
     assert jobs_of(tmp_path / "none") is None
 
@@ -346,8 +346,8 @@ def test_a_study_without_analyses_is_told_from_its_core_alone(study: Path, tmp_p
     assert set(pages) == {"index.html", "saes.html"}
     assert_whole(pages, output)
     index = (output / "index.html").read_text()
-    for told in ("471,648", "1.840", "blocks.1.hook_resid_post", "What was run"):
-        assert told in index
+    for words in ("471,648", "1.840", "blocks.1.hook_resid_post", "What was run"):
+        assert words in index
     assert 'id="found-1"' not in index
     saes = (output / "saes.html").read_text()
     assert "0.948" in saes

@@ -45,12 +45,12 @@ def exact(width: int) -> SAE:
 def exact_crosscoder(width: int) -> Crosscoder:
     """A latent for either sign of every dimension of each of two sources, and one that never
     fires."""
-    one, n = exact(width), 2 * width
+    coder, n = exact(width), 2 * width
     encoder, decoder = torch.zeros(2, width, 2 * n + 1), torch.zeros(2 * n + 1, 2, width)
     for source in (0, 1):
         part = slice(source * n, (source + 1) * n)
-        encoder[source, :, part] = one.W_enc
-        decoder[part, source] = one.W_dec
+        encoder[source, :, part] = coder.W_enc
+        decoder[part, source] = coder.W_dec
     decoder[-1] = 1.0
     b_enc = torch.zeros(2 * n + 1)
     b_enc[-1] = -1.0
@@ -97,9 +97,9 @@ def test_two_models_are_each_replaced_by_their_own_reconstruction(lm, blocks):
     sources = [Seen("tiny", lm, HOOKS[0]), Seen("other", other, HOOKS[0])]
     metrics, table = evaluate_crosscoder(exact_crosscoder(lm.d_model), sources, blocks, batch=4)
     alone = [evaluate_sae(model, exact(lm.d_model), HOOKS[0], blocks) for model in (lm, other)]
-    for source, one in zip(metrics["sources"], alone, strict=True):
+    for source, own in zip(metrics["sources"], alone, strict=True):
         for name in ("loss_clean", "loss_zero", "loss_mean", "loss_sae"):
-            assert source[name] == pytest.approx(one[name], abs=1e-5), name
+            assert source[name] == pytest.approx(own[name], abs=1e-5), name
     assert alone[0]["loss_clean"] != alone[1]["loss_clean"]
     assert table["model"].unique().sort().to_list() == ["other", "tiny"]
 
@@ -143,10 +143,10 @@ def test_an_edit_in_the_middle_of_a_layer_reaches_both_copies(family):
 
 
 def test_an_sae_in_the_middle_of_a_layer_is_measured(lm, blocks):
-    found = evaluate_sae(lm, exact(lm.d_model), "blocks.1.hook_resid_mid", blocks, batch=4)
-    assert found["explained_variance"] == pytest.approx(1)
-    assert found["loss_sae"] == pytest.approx(found["loss_clean"], abs=1e-5)
-    assert found["loss_zero"] != pytest.approx(found["loss_clean"], abs=1e-4)
+    metrics_there = evaluate_sae(lm, exact(lm.d_model), "blocks.1.hook_resid_mid", blocks, batch=4)
+    assert metrics_there["explained_variance"] == pytest.approx(1)
+    assert metrics_there["loss_sae"] == pytest.approx(metrics_there["loss_clean"], abs=1e-5)
+    assert metrics_there["loss_zero"] != pytest.approx(metrics_there["loss_clean"], abs=1e-4)
 
 
 def transcoder(lm: LanguageModel, written: str | None) -> SAE:
@@ -168,14 +168,14 @@ def test_a_transcoders_directions_are_those_of_what_it_writes(lm, blocks):
     written = "blocks.1.hook_mlp_out"
     labels = (blocks.tokens % 2).astype(np.uint8)
     named = TokenBlocks(blocks.tokens, {"parity": labels}, {"parity": ["even", "odd"]})
-    one = transcoder(lm, written)
-    table = planted_recovery(lm, one, HOOKS[0], named, batch=4)
+    coder = transcoder(lm, written)
+    table = planted_recovery(lm, coder, HOOKS[0], named, batch=4)
     read = capture(lm, torch.from_numpy(blocks.tokens).long(), [HOOKS[0], written])
     odd = torch.from_numpy(labels[:, 1:]).bool()
     direction = read[written][:, 1:][odd].mean(0) - read[written][:, 1:][~odd].mean(0)
-    cosines = one.W_dec @ direction / direction.norm()
+    cosines = coder.W_dec @ direction / direction.norm()
     assert table["cosine"][1] == pytest.approx(float(cosines.max()), rel=1e-4)
-    firing = one.encode(read[HOOKS[0]][:, 1:])[..., table["latent_f1"][1]] > 0
+    firing = coder.encode(read[HOOKS[0]][:, 1:])[..., table["latent_f1"][1]] > 0
     assert table["recall"][1] == pytest.approx(float(firing[odd].float().mean()))
 
 
@@ -219,9 +219,9 @@ def test_an_sae_from_elsewhere_is_placed_where_it_says_or_where_it_is_told():
     ):  # what enters a layer left the one before
         sae = replace(exact(4), metadata={"hook_name": said})
         assert placed(sae, HOOKS[0]).metadata["hook_name"] == HOOKS[0]
-    found = placed(exact(4), HOOKS[0], HOOKS[1])
-    assert found.is_transcoder
-    assert found.written_hook(HOOKS[0]) == HOOKS[1]
+    placement = placed(exact(4), HOOKS[0], HOOKS[1])
+    assert placement.is_transcoder
+    assert placement.written_hook(HOOKS[0]) == HOOKS[1]
 
 
 def test_a_model_with_other_tokens_is_not_compared():

@@ -33,8 +33,8 @@ STATE = {
 
 def folder(path: Path, name: str, state: dict[str, Any], **trainer: Any) -> Path:
     torch.save(state, path / "ae.pt")
-    told = {"dict_class": name, "activation_dim": D_MODEL, "dict_size": D_SAE, **trainer}
-    (path / "config.json").write_text(json.dumps({"trainer": told}))
+    config = {"dict_class": name, "activation_dim": D_MODEL, "dict_size": D_SAE, **trainer}
+    (path / "config.json").write_text(json.dumps({"trainer": config}))
     return path
 
 

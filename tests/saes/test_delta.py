@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from one_batch import initial_weights, outcome
-from rows_in_memory import InMemory, codes, known
+from rows_in_memory import InMemory, codes, statistics_of
 from studies import study_config
 from torch.nn.functional import normalize
 
@@ -87,7 +87,9 @@ def test_a_training_by_the_difference_explains_it_better() -> None:
     left = {}
     for delta in (0.0, -1.0):
         settings = settings_of(delta=delta, k=1, d_sae=16, tokens=64 * 300, learning_rate=1e-2)
-        feed = crosscoder_feed(InMemory(x, batch_size=64), [known(x[:, 0]), known(x[:, 1])], {})
+        feed = crosscoder_feed(
+            InMemory(x, batch_size=64), [statistics_of(x[:, 0]), statistics_of(x[:, 1])], {}
+        )
         (trained,) = train_saes(feed, [settings], 0)
         rebuilt = trained.sae.decode(trained.sae.encode(x.flatten(1))).view_as(x)
         error = (rebuilt - x)[:, 1] - (rebuilt - x)[:, 0]
@@ -124,7 +126,7 @@ def test_a_training_whose_k_is_annealed_begins_with_many_latents_and_ends_with_k
 ) -> None:
     x = torch.randn(2_000, D_MODEL, generator=torch.Generator().manual_seed(3))
     settings = settings_of(architecture=architecture, k_start=8, anneal_fraction=0.5)
-    feed = sae_feed(InMemory(x, batch_size=64), known(x), {})
+    feed = sae_feed(InMemory(x, batch_size=64), statistics_of(x), {})
     (trained,) = train_saes(feed, [settings], 0)
     l0 = trained.curve["l0"].to_list()
     assert l0[0] == pytest.approx(8, abs=0.6)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from one_batch import initial_weights, outcome
 from planted_models import BASE_ONLY, BOTH, TUNED_ONLY, planted
-from rows_in_memory import InMemory, known
+from rows_in_memory import InMemory, statistics_of
 from studies import study_config
 from tiny_models import tiny_language_model, tiny_tokens
 from torch.nn.functional import normalize
@@ -59,7 +59,7 @@ def test_batches_are_the_second_source_less_the_first_brought_to_one_size() -> N
     torch.testing.assert_close(read, target)
     wanted = (first[:, 1] - first[:, 0] - difference.mean(0)) * scale.sqrt()
     torch.testing.assert_close(read, wanted, rtol=0.02, atol=0.02)  # of the first rows, repeated
-    assert feed.identity != sae_feed(pairs(x), known(difference), {}).identity
+    assert feed.identity != sae_feed(pairs(x), statistics_of(difference), {}).identity
     assert feed.reader.state() == {"batch": 1}
 
 

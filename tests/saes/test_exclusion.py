@@ -97,17 +97,17 @@ def test_an_sae_is_measured_on_the_rows_of_the_cache_and_all_else_stays_as_it_is
 ):
     sae, tokens = lossy_sae(lm.d_model), torch.from_numpy(blocks.tokens).long()
     rows, where = cached_rows(lm, blocks.tokens, [HOOK, EARLY], settings)
-    found = evaluate_sae(lm, sae, HOOK, blocks, batch=4, settings=settings, cached=[EARLY, HOOK])
+    metrics = evaluate_sae(lm, sae, HOOK, blocks, batch=4, settings=settings, cached=[EARLY, HOOK])
     x = rows.activations
     latents = sae.encode(x)
     error = (x - sae.decode(latents)).double().square().sum()
-    assert found["rows"] == len(x)
-    assert found["predicted"] == tokens[:, 1:].numel()
+    assert metrics["rows"] == len(x)
+    assert metrics["predicted"] == tokens[:, 1:].numel()
     scatter = (x.double() - x.double().mean(0)).square().sum()
-    assert found["explained_variance"] == pytest.approx(float(1 - error / scatter), abs=1e-6)
-    assert found["mse"] == pytest.approx(float(error / x.numel()), rel=1e-6)
-    assert found["l0"] == pytest.approx(float((latents > 0).sum(1).double().mean()))
-    assert found["dead"] == int((latents.amax(0) <= 0).sum())
+    assert metrics["explained_variance"] == pytest.approx(float(1 - error / scatter), abs=1e-6)
+    assert metrics["mse"] == pytest.approx(float(error / x.numel()), rel=1e-6)
+    assert metrics["l0"] == pytest.approx(float((latents > 0).sum(1).double().mean()))
+    assert metrics["dead"] == int((latents.amax(0) <= 0).sum())
     mean = x.double().mean(0).float()
     replacements = {
         "loss_clean": lambda x: x,
@@ -120,7 +120,7 @@ def test_an_sae_is_measured_on_the_rows_of_the_cache_and_all_else_stays_as_it_is
             lm, [(HOOK, lambda x, replaced=replaced: torch.where(where[..., None], replaced(x), x))]
         ):
             expected = token_losses(logits(lm, tokens), tokens).double().mean()
-        assert found[name] == pytest.approx(float(expected), abs=1e-5), name
+        assert metrics[name] == pytest.approx(float(expected), abs=1e-5), name
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -149,14 +149,14 @@ def test_a_crosscoder_is_measured_on_the_rows_that_all_its_models_keep(lm, block
     )
     sources = [Seen("sink", lm, HOOK), Seen("other", other, HOOK)]
     cached = {"sink": [HOOK, EARLY], "other": [HOOK, EARLY]}
-    found, _ = evaluate_crosscoder(twice, sources, blocks, 4, settings, cached)
+    metrics, _ = evaluate_crosscoder(twice, sources, blocks, 4, settings, cached)
     kept = [cached_rows(model, blocks.tokens, [HOOK, EARLY], settings)[1] for model in (lm, other)]
     where = kept[0] & kept[1]
-    assert found["rows"] == int(where.sum())
+    assert metrics["rows"] == int(where.sum())
     if torch.equal(*kept):
         alone = evaluate_sae(lm, sae, HOOK, blocks, settings=settings, cached=cached["sink"])
         for name in ("explained_variance", "loss_sae", "loss_mean", "loss_zero", "kl"):
-            assert found["sources"][0][name] == pytest.approx(alone[name], abs=1e-5), name
+            assert metrics["sources"][0][name] == pytest.approx(alone[name], abs=1e-5), name
 
 
 def test_the_command_leaves_out_what_the_settings_say(lm, blocks, tmp_path: Path):

@@ -53,10 +53,10 @@ def random_sae(architecture: str, d_out: int = D_MODEL, skip: bool = False, **me
     )
 
 
-def same_function(one: SAE, other: SAE) -> None:
+def same_function(first: SAE, other: SAE) -> None:
     x = torch.randn(50, D_MODEL, generator=torch.Generator().manual_seed(4))
-    torch.testing.assert_close(one.encode(x), other.encode(x), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(one.reconstruct(x), other.reconstruct(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(first.encode(x), other.encode(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(first.reconstruct(x), other.reconstruct(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -77,8 +77,9 @@ def test_an_imported_sae_computes_what_its_library_computes(case):
 
 
 def test_every_format_has_a_case_and_is_told_from_the_names_of_its_files():
-    told = {case.split("-")[0] for case in CASES} | {sae_files.SINGLE_FILE}  # has tests of its own
-    assert told == FORMATS.keys() == sae_files.SAE_FORMATS.keys()
+    # a single file has tests of its own
+    formats = {case.split("-")[0] for case in CASES} | {sae_files.SINGLE_FILE}
+    assert formats == FORMATS.keys() == sae_files.SAE_FORMATS.keys()
     for case in CASES:
         assert sae_files.sae_format(SAES / case) == case.split("-")[0]
 
@@ -186,7 +187,7 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize(
-    ("named", "sae"), WRITTEN, ids=lambda one: getattr(one, "architecture", one)
+    ("named", "sae"), WRITTEN, ids=lambda case: getattr(case, "architecture", case)
 )
 def test_an_exported_sae_comes_back_as_the_same_function(tmp_path, named, sae):
     export_sae(tmp_path, sae, named)
@@ -456,9 +457,9 @@ DAMAGE = [
     ids=[f"{case}-{n}" for n, (case, *_) in enumerate(DAMAGE)],
 )
 def test_what_cannot_be_imported_is_told_in_one_sentence(tmp_path, case, change, message):
-    with pytest.raises(SaeflowError, match=message) as told:
+    with pytest.raises(SaeflowError, match=message) as raised:
         import_sae(damaged(tmp_path, case, change))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_named_format_is_taken_at_its_word(tmp_path):

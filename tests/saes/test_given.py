@@ -128,8 +128,8 @@ def test_a_factor_of_latents_that_the_config_is_silent_about_is_refused(tmp_path
 
 def dictionary(path: Path, name: str, state: dict[str, Tensor], **trainer: Any) -> Path:
     torch.save({**LINEAR, "b_dec": B_DEC, **state}, path / "ae.pt")
-    told = {"dict_class": name, "activation_dim": D_MODEL, "dict_size": D_SAE, **trainer}
-    (path / "config.json").write_text(json.dumps({"trainer": told}))
+    config = {"dict_class": name, "activation_dim": D_MODEL, "dict_size": D_SAE, **trainer}
+    (path / "config.json").write_text(json.dumps({"trainer": config}))
     return path
 
 

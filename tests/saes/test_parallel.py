@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 import torch
 from torch import distributed
-from rows_in_memory import InMemory, codes, known
+from rows_in_memory import InMemory, codes, statistics_of
 from saeflow.config.sections import SAETraining
 from saeflow.saes.feeds import sae_feed
 from saeflow.saes.parallel import TensorParallel
@@ -39,7 +39,7 @@ own = {
     "jumprelu": {"target_l0": 3.0, "bandwidth": 0.5}, "matryoshka": {"prefixes": [0.2, 0.6]},
 }
 settings = [SAETraining(architecture=name, **common, **more) for name, more in own.items()]
-feed = sae_feed(InMemory(x, batch_size=256), known(x), {})
+feed = sae_feed(InMemory(x, batch_size=256), statistics_of(x), {})
 found = train_saes(feed, settings, 0, folder / "state.pt", checkpoint_seconds=0, parallel=TensorParallel(rank,
 world))
 if rank == 0:
@@ -62,9 +62,9 @@ def run(folder: Path, world: int) -> list[list[object]]:
 
 
 def test_two_processes_train_what_one_trains(tmp_path):
-    one, two = run(tmp_path / "one", 1), run(tmp_path / "two", 2)
-    assert len(one) == len(two) == 6
-    for (alone, active, dead), (shared, active_too, dead_too) in zip(one, two, strict=True):
+    single, two = run(tmp_path / "one", 1), run(tmp_path / "two", 2)
+    assert len(single) == len(two) == 6
+    for (alone, active, dead), (shared, active_too, dead_too) in zip(single, two, strict=True):
         name = alone["metadata"]["training_architecture"]
         for key, value in alone.items():
             if isinstance(value, torch.Tensor):
@@ -73,7 +73,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
                 )
         assert active == pytest.approx(active_too, abs=1e-2)
         assert dead == dead_too
-    assert any(max(dead) for _, _, dead in one), "no latent died, so none was revived"
+    assert any(max(dead) for _, _, dead in single), "no latent died, so none was revived"
 
 
 def test_latents_that_cannot_be_shared_equally_are_reported():

@@ -95,8 +95,8 @@ def test_encoding_and_decoding_are_the_closed_forms(architecture):
     latents = sae.encode(x)
     expected = torch.tensor([[by_hand(sae, row) for row in block] for block in x])
     torch.testing.assert_close(latents, expected)
-    one = sum((latents[1, 2, j] * sae.W_dec[j] for j in range(D_SAE)), sae.b_dec)
-    torch.testing.assert_close(sae.decode(latents)[1, 2], one)
+    summed = sum((latents[1, 2, j] * sae.W_dec[j] for j in range(D_SAE)), sae.b_dec)
+    torch.testing.assert_close(sae.decode(latents)[1, 2], summed)
     assert sae.encode(x.bfloat16()).dtype == torch.float32
 
 
@@ -111,9 +111,9 @@ def test_an_sae_survives_the_way_to_disk_to_the_bit(tmp_path, architecture):
     save_sae(tmp_path, sae)
     back = load_sae(tmp_path)
     for field in dataclasses.fields(SAE):
-        one, other = getattr(sae, field.name), getattr(back, field.name)
-        if isinstance(one, torch.Tensor):
-            assert torch.equal(one, other), field.name
+        field_before, other = getattr(sae, field.name), getattr(back, field.name)
+        if isinstance(field_before, torch.Tensor):
+            assert torch.equal(field_before, other), field.name
     assert (back.architecture, back.k) == (sae.architecture, sae.k)
     assert back.metadata["hook_name"] == HOOK
     config = json.loads((tmp_path / "cfg.json").read_text())
@@ -197,14 +197,14 @@ def test_predicting_the_mean_explains_exactly_nothing_and_the_activation_itself_
         nothing.add(rows, mean.expand_as(rows), torch.zeros(len(part), 3), block[part])
         everything.add(rows, rows, torch.tensor([1.0, 0.0, 2.0]).expand(len(part), 3), block[part])
     assert fidelity_metrics(nothing.sums(), D_MODEL)["explained_variance"].tolist() == [0.0] * 30
-    found = (
+    computed = (
         with_errors(everything.sums(), lambda sums: fidelity_metrics(sums, D_MODEL))
         | everything.latents()
     )
-    assert (found["explained_variance"], found["mse"]) == (1, 0)
-    assert (found["l0"], found["dead"], found["dense"]) == (2, 1, 2)
-    assert (found["cosine"], found["l2_ratio"]) == pytest.approx((1, 1))
-    assert found["explained_variance_se"] == 0
+    assert (computed["explained_variance"], computed["mse"]) == (1, 0)
+    assert (computed["l0"], computed["dead"], computed["dense"]) == (2, 1, 2)
+    assert (computed["cosine"], computed["l2_ratio"]) == pytest.approx((1, 1))
+    assert computed["explained_variance_se"] == 0
 
 
 def test_standard_errors_are_those_of_means_and_of_ratios():
@@ -219,21 +219,21 @@ def test_standard_errors_are_those_of_means_and_of_ratios():
         "cosine": rows,
         "l2_ratio": rows,
     }
-    found = with_errors(sums, lambda some: fidelity_metrics(some, D_MODEL))
-    assert found["l0_se"] == pytest.approx((active / 10).std(ddof=1) / 20)
+    metrics = with_errors(sums, lambda sums_of: fidelity_metrics(sums_of, D_MODEL))
+    assert metrics["l0_se"] == pytest.approx((active / 10).std(ddof=1) / 20)
     drawn = generator.integers(0, 400, (4000, 400))
     bootstrap = 1 - error[drawn].sum(1) / scatter[drawn].sum(1)
-    assert found["explained_variance_se"] == pytest.approx(bootstrap.std(), rel=0.1)
+    assert metrics["explained_variance_se"] == pytest.approx(bootstrap.std(), rel=0.1)
 
 
 def test_cosines_of_decoder_rows_are_counted_once_per_latent():
     eye = torch.eye(4)
     rows = torch.cat([eye, -eye[:1], (eye[1] + eye[2])[None] / 2**0.5])
     sae = SAE("standard", rows.T.contiguous(), rows, torch.zeros(6), torch.zeros(4))
-    found = decoder_cosines(sae.W_dec)
+    cosines = decoder_cosines(sae.W_dec)
     counted = {
         round(edge, 2): int(count)
-        for edge, count in zip(found["edges"], found["counts"], strict=False)
+        for edge, count in zip(cosines["edges"], cosines["counts"], strict=False)
         if count
     }
     assert counted == {
@@ -262,31 +262,31 @@ def exact_sae(d_model: int) -> SAE:
 
 
 def test_an_sae_that_loses_nothing_changes_no_prediction(lm, blocks):
-    found = evaluate_sae(lm, exact_sae(lm.d_model), HOOK, blocks, batch=4)
-    assert found["explained_variance"] == pytest.approx(1, abs=1e-10)
-    assert found["loss_sae"] == pytest.approx(found["loss_clean"], abs=1e-6)
-    assert found["recovered"] == pytest.approx(1, abs=1e-5)
-    assert found["kl"] == pytest.approx(0, abs=1e-6)
-    assert found["l0"] == pytest.approx(lm.d_model, abs=0.01)
-    assert (found["blocks"], found["tokens"], found["rows"], found["predicted"]) == (
+    metrics = evaluate_sae(lm, exact_sae(lm.d_model), HOOK, blocks, batch=4)
+    assert metrics["explained_variance"] == pytest.approx(1, abs=1e-10)
+    assert metrics["loss_sae"] == pytest.approx(metrics["loss_clean"], abs=1e-6)
+    assert metrics["recovered"] == pytest.approx(1, abs=1e-5)
+    assert metrics["kl"] == pytest.approx(0, abs=1e-6)
+    assert metrics["l0"] == pytest.approx(lm.d_model, abs=0.01)
+    assert (metrics["blocks"], metrics["tokens"], metrics["rows"], metrics["predicted"]) == (
         9,
         9 * 16,
         9 * 15,
         9 * 15,
     )
-    assert found["recovered_mean"] == pytest.approx(1, abs=1e-5)
+    assert metrics["recovered_mean"] == pytest.approx(1, abs=1e-5)
 
 
 def test_an_sae_that_gives_zero_recovers_nothing(lm, blocks):
     sae = exact_sae(lm.d_model)
-    found = evaluate_sae(
+    metrics = evaluate_sae(
         lm, dataclasses.replace(sae, W_enc=torch.zeros_like(sae.W_enc)), HOOK, blocks, batch=4
     )
-    assert found["recovered"] == pytest.approx(0, abs=1e-6)
-    assert found["loss_sae"] == pytest.approx(found["loss_zero"])
-    assert found["kl"] > 0
-    assert found["dead"] == sae.d_sae
-    assert found["loss_zero_se"] > 0
+    assert metrics["recovered"] == pytest.approx(0, abs=1e-6)
+    assert metrics["loss_sae"] == pytest.approx(metrics["loss_zero"])
+    assert metrics["kl"] > 0
+    assert metrics["dead"] == sae.d_sae
+    assert metrics["loss_zero_se"] > 0
 
 
 def test_an_sae_that_gives_the_mean_is_mean_ablation(lm, blocks):
@@ -295,10 +295,10 @@ def test_an_sae_that_gives_the_mean_is_mean_ablation(lm, blocks):
     mean = dataclasses.replace(
         sae, W_enc=torch.zeros_like(sae.W_enc), b_dec=x.double().mean((0, 1)).float()
     )
-    found = evaluate_sae(lm, mean, HOOK, blocks, batch=4)
-    assert found["explained_variance"] == pytest.approx(0, abs=1e-9)
-    assert found["loss_sae"] == pytest.approx(found["loss_mean"], abs=1e-6)
-    assert found["recovered_mean"] == pytest.approx(0, abs=1e-4)
+    metrics = evaluate_sae(lm, mean, HOOK, blocks, batch=4)
+    assert metrics["explained_variance"] == pytest.approx(0, abs=1e-9)
+    assert metrics["loss_sae"] == pytest.approx(metrics["loss_mean"], abs=1e-6)
+    assert metrics["recovered_mean"] == pytest.approx(0, abs=1e-4)
 
 
 def test_a_transcoder_is_measured_where_it_writes(lm, blocks):
@@ -308,18 +308,18 @@ def test_a_transcoder_is_measured_where_it_writes(lm, blocks):
     zero = dataclasses.replace(
         sae, W_dec=torch.zeros_like(sae.W_dec), metadata={"hook_name_out": written}
     )
-    found = evaluate_sae(lm, zero, "blocks.0.hook_resid_post", blocks, batch=4)
-    assert found["loss_sae"] == pytest.approx(found["loss_zero"])
+    metrics = evaluate_sae(lm, zero, "blocks.0.hook_resid_post", blocks, batch=4)
+    assert metrics["loss_sae"] == pytest.approx(metrics["loss_zero"])
     target = read[written][:, 1:].double()
     expected = 1 - target.square().sum() / (target - target.mean((0, 1))).square().sum()
-    assert found["explained_variance"] == pytest.approx(float(expected), rel=1e-6)
+    assert metrics["explained_variance"] == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_metrics_do_not_depend_on_the_batch(lm, blocks):
     sae = random_sae("topk", lm.d_model)
-    one, other = (evaluate_sae(lm, sae, HOOK, blocks, batch) for batch in (2, 9))
-    assert one.pop("decoder_cosines") == other.pop("decoder_cosines")
-    assert one == pytest.approx(other, rel=1e-4)
+    first, other = (evaluate_sae(lm, sae, HOOK, blocks, batch) for batch in (2, 9))
+    assert first.pop("decoder_cosines") == other.pop("decoder_cosines")
+    assert first == pytest.approx(other, rel=1e-4)
 
 
 def test_an_sae_of_another_width_is_reported(lm, blocks):
@@ -351,9 +351,13 @@ def test_latents_that_stand_for_planted_features_are_found():
         assert scores == sorted(scores, reverse=True)
     expected = (1 + 0.5) / np.sqrt(1.5 * 1.5) / np.sqrt(1.5)
     assert table["cosine"].to_list() == pytest.approx([expected] * 3, abs=0.02)
-    found = recovery_metrics(table)
-    assert (found["planted_features"], found["planted_f1"], found["planted_f1_se"]) == (3, 1.0, 0.0)
-    assert found["planted_cosine"] == pytest.approx(expected, abs=0.02)
+    metrics = recovery_metrics(table)
+    assert (metrics["planted_features"], metrics["planted_f1"], metrics["planted_f1_se"]) == (
+        3,
+        1.0,
+        0.0,
+    )
+    assert metrics["planted_cosine"] == pytest.approx(expected, abs=0.02)
     assert recovery_metrics(table.clear()) == {}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from one_batch import initial_weights, outcome
-from rows_in_memory import InMemory, codes, known
+from rows_in_memory import InMemory, codes, statistics_of
 from torch.nn.functional import normalize
 
 from saeflow.config.sections import SAETraining
@@ -55,7 +55,9 @@ def settings_of(architecture: str, **changes: Any) -> SAETraining:
 
 
 def feed_of(x: torch.Tensor) -> Feed:
-    return crosscoder_feed(InMemory(x), [known(x[:, 0]), known(x[:, 1])], {"sources": ["a", "b"]})
+    return crosscoder_feed(
+        InMemory(x), [statistics_of(x[:, 0]), statistics_of(x[:, 1])], {"sources": ["a", "b"]}
+    )
 
 
 def trained(x: torch.Tensor, architecture: str) -> Crosscoder:
@@ -152,8 +154,8 @@ def test_latent_scaling_is_the_least_squares_solution():
     basis = (z[:, latent, None] * W_dec[latent, 0]).reshape(-1, 1) / scale[0]
     error = (x - crosscoder.decode(z))[:, source] + z[:, latent, None] * W_dec[latent, source]
     rebuilt = crosscoder.decode(z)[:, source] - crosscoder.b_dec[source]
-    found = latent_scaling(crosscoder, torch.split(x, 25), owner)
-    for target, beta in ((error, found.error), (rebuilt, found.reconstruction)):
+    scaling = latent_scaling(crosscoder, torch.split(x, 25), owner)
+    for target, beta in ((error, scaling.error), (rebuilt, scaling.reconstruction)):
         solved = torch.linalg.lstsq(basis, target.reshape(-1, 1) / scale[source]).solution
         assert float(beta[latent, source]) == pytest.approx(float(solved), rel=1e-4)
 
@@ -173,8 +175,8 @@ def test_a_folded_crosscoder_gives_what_the_trained_one_gives(architecture):
     residual = outcome(inner, weights, settings, sparse=True).residual / feed.read.scale.float()
     sae = architecture_of(settings).folded(weights, feed.read, feed.written, {})
     crosscoder = as_crosscoder(sae, 2, feed.read)
-    found = x[:600] - crosscoder.decode(crosscoder.encode(x[:600]))
-    torch.testing.assert_close(found.flatten(1), residual, rtol=1e-3, atol=1e-3)
+    folded_error = x[:600] - crosscoder.decode(crosscoder.encode(x[:600]))
+    torch.testing.assert_close(folded_error.flatten(1), residual, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(crosscoder.W_dec.flatten(1).norm(dim=1), torch.ones(D_SAE))
 
 
@@ -189,9 +191,9 @@ def test_a_latent_costs_the_sum_of_its_norms_and_moves_the_decoder():
     ((x - latents @ decoder).square().mean() + penalty).backward()
     for sparse in (False, True):
         weights.decoder.grad = None
-        found = outcome(x, weights, settings, sparse)
-        torch.testing.assert_close(found.penalty, penalty.detach())
-        found.loss.backward()
+        computed = outcome(x, weights, settings, sparse)
+        torch.testing.assert_close(computed.penalty, penalty.detach())
+        computed.loss.backward()
         torch.testing.assert_close(weights.decoder.grad, decoder.grad, rtol=1e-4, atol=1e-5)
 
 
@@ -216,9 +218,11 @@ def test_crosscoders_of_a_group_killed_and_resumed_end_in_the_bits_that_each_has
     with pytest.raises(StoppedError):
         train_saes(feed_of(x), settings, 0, file, kill, checkpoint_seconds=0.0)
     resumed = train_saes(feed_of(x), settings, 0, file, checkpoint_seconds=0.0)
-    alone = [train_saes(feed_of(x), [one], seed=0)[0] for one in settings]
+    alone = [train_saes(feed_of(x), [each_settings], seed=0)[0] for each_settings in settings]
     for these in zip(whole, resumed, alone, strict=True):
-        first, *others = (as_crosscoder(one.sae, 2, feed_of(x).read) for one in these)
+        first, *others = (
+            as_crosscoder(each_settings.sae, 2, feed_of(x).read) for each_settings in these
+        )
         for other in others:
             assert all(
                 torch.equal(getattr(first, name), getattr(other, name))
@@ -239,12 +243,12 @@ def test_a_crosscoder_is_the_same_after_it_was_written_and_read(architecture, tm
     assert torch.equal(before.decode(before.encode(x[:500])), after.decode(after.encode(x[:500])))
     assert torch.equal(before.relative_norms(), after.relative_norms())
     assert after.metadata["sources"] == ["a", "b"]
-    told = "\n".join(
+    lines = "\n".join(
         describe(tmp_path / "both") + describe(tmp_path / "both" / "sae_weights.safetensors")
     )
-    assert "architecture: crosscoder" in told
-    assert "n_sources: 2" in told
-    assert f"W_dec  [{D_SAE}, 2, {D_MODEL}]  F32" in told
+    assert "architecture: crosscoder" in lines
+    assert "n_sources: 2" in lines
+    assert f"W_dec  [{D_SAE}, 2, {D_MODEL}]  F32" in lines
 
 
 def test_a_crosscoder_that_is_none_or_damaged_is_told(tmp_path):
@@ -285,7 +289,10 @@ def test_a_transcoder_finds_what_is_read_and_what_is_written():
     z = codes(30_000, 30, generator)
     x, y = 4 * (z @ read) + 1.0, 9 * (z @ written) - 5.0
     feed = transcoder_feed(
-        InMemory(x, y), known(x), known(y), {"hook_name": "in", "hook_name_out": "out"}
+        InMemory(x, y),
+        statistics_of(x),
+        statistics_of(y),
+        {"hook_name": "in", "hook_name_out": "out"},
     )
     [(sae, curve)] = train_saes(feed, [settings_of("topk", k=3)], seed=0)
     assert (sae.d_model, sae.d_out, sae.is_transcoder) == (24, 16, True)
@@ -298,22 +305,22 @@ def test_a_transcoder_finds_what_is_read_and_what_is_written():
 
 def test_an_aligned_pair_of_one_width_may_come_as_one_tensor():
     x = torch.randn(2000, 2, 8)
-    statistics_of = [known(x[:, 0]), known(x[:, 1])]
-    one = transcoder_feed(InMemory(x), *statistics_of, {}).next("cpu")
-    two = transcoder_feed(InMemory(x[:, 0], x[:, 1]), *statistics_of, {}).next("cpu")
-    for a, b in zip(one, two, strict=True):
+    of_sides = [statistics_of(x[:, 0]), statistics_of(x[:, 1])]
+    batch = transcoder_feed(InMemory(x), *of_sides, {}).next("cpu")
+    two = transcoder_feed(InMemory(x[:, 0], x[:, 1]), *of_sides, {}).next("cpu")
+    for a, b in zip(batch, two, strict=True):
         assert torch.equal(a, b)
 
 
 def test_activations_of_another_width_and_broken_ones_are_reported():
     x = torch.randn(2000, 8)
-    narrow = transcoder_feed(InMemory(x[:, :5], x), known(x), known(x), {})
+    narrow = transcoder_feed(InMemory(x[:, :5], x), statistics_of(x), statistics_of(x), {})
     with pytest.raises(SaeflowError, match="the activations have width 5, their statistics 8"):
         narrow.next("cpu")
     broken = x.clone()
     broken[:, 3] = float("nan")
-    feed = transcoder_feed(InMemory(x, broken), known(x), known(x), {})
+    feed = transcoder_feed(InMemory(x, broken), statistics_of(x), statistics_of(x), {})
     with pytest.raises(SaeflowError, match="hold values that are not finite"):
         train_saes(feed, [settings_of("topk", k=3)], seed=0)
     with pytest.raises(SaeflowError, match="constant or not finite"):
-        transcoder_feed(InMemory(x, x), known(x), known(torch.zeros(9, 8)), {})
+        transcoder_feed(InMemory(x, x), statistics_of(x), statistics_of(torch.zeros(9, 8)), {})

@@ -73,13 +73,13 @@ def weights_of(settings: SAETraining, d_model: int = 12) -> Dictionary:
 
 def gradients(x: torch.Tensor, settings: SAETraining, sparse: bool) -> list[torch.Tensor]:
     weights = weights_of(settings)
-    found = outcome(x, weights, settings, sparse)
-    found.loss.backward()
+    results = outcome(x, weights, settings, sparse)
+    results.loss.backward()
     loss = torch.stack(
-        [found.loss.detach(), found.error, found.penalty, torch.tensor(float(found.active))]
+        [results.loss.detach(), results.error, results.penalty, torch.tensor(float(results.active))]
     )
     grads = [tensor.grad for tensor in weights.trained().values() if tensor.grad is not None]
-    return [loss, found.residual, found.smallest, found.fired().unique(), *grads]
+    return [loss, results.residual, results.smallest, results.fired().unique(), *grads]
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,8 @@ def test_sparse_products_equal_dense_ones_in_value_and_gradient(architecture):
     settings = settings_of(architecture)
     sparse, dense = (gradients(x, settings, sparse) for sparse in (True, False))
     assert len(sparse) == len(dense) == 8 + {"jumprelu": 1, "gated": 2}.get(architecture, 0)
-    for one, other in zip(sparse, dense, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    for sparse_value, other in zip(sparse, dense, strict=True):
+        torch.testing.assert_close(sparse_value, other, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -154,8 +154,8 @@ def test_the_largest_of_every_row_are_found_in_groups(d_sae, k, dtype):
         pre[7] = -pre[7].abs()  # none is positive
     rows, columns = largest_per_row(pre, k)
     assert torch.equal(rows, torch.arange(300).repeat_interleave(k))
-    found = pre[rows, columns].view(300, k).sort(descending=True).values
-    assert torch.equal(found, pre.topk(k).values)
+    found_values = pre[rows, columns].view(300, k).sort(descending=True).values
+    assert torch.equal(found_values, pre.topk(k).values)
     assert all(len(set(row)) == k for row in columns.view(300, k).tolist())
 
 
@@ -199,10 +199,10 @@ def test_the_largest_after_a_narrow_product_are_those_of_float32(data, narrow):
     entries = scan(x, encoder, b_enc, sparse.Largest(8))
     narrow(False)
     wide = scan(x, encoder, b_enc, sparse.Largest(8))
-    found, expected = (
-        one.values.view(1024, 8).sort(descending=True).values for one in (entries, wide)
+    computed, expected = (
+        entry.values.view(1024, 8).sort(descending=True).values for entry in (entries, wide)
     )
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(computed, expected, rtol=1e-5, atol=1e-3)
     assert torch.equal(entries.offsets, wide.offsets)
     exact = (x.double() @ encoder.double().T + b_enc.double()).float()
     torch.testing.assert_close(
@@ -237,8 +237,8 @@ def test_a_narrow_product_that_leaves_no_row_unclear_is_as_good(
         x = torch.zeros(1024, d_sae).scatter_(1, active, 3.0) @ encoder
     entries = scan(x, encoder, torch.zeros(d_sae), sparse.Largest(k))
     expected = (x.double() @ encoder.double().T).topk(k, dim=1).values.float()
-    found = entries.values.view(1024, k).sort(descending=True).values
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+    computed = entries.values.view(1024, k).sort(descending=True).values
+    torch.testing.assert_close(computed, expected, rtol=1e-5, atol=1e-4)
     assert torch.equal(entries.rows, torch.arange(1024).repeat_interleave(k))
 
 
@@ -267,16 +267,16 @@ def test_sparse_products_equal_dense_ones_at_the_size_of_real_models(architectur
     )
     weights = initial_weights(settings, 576, generator)
     x = torch.randn(rows, 576, generator=generator)
-    found = []
+    outcomes = []
     for way in (True, False):
         result = outcome(x, weights, settings, way)
         result.loss.backward()
-        found.append([result.loss.detach(), result.residual])
+        outcomes.append([result.loss.detach(), result.residual])
         for tensor in weights.trained().values():
             if tensor.grad is not None:
-                found[-1].append(tensor.grad)
+                outcomes[-1].append(tensor.grad)
                 tensor.grad = None
-    for part, whole in zip(*found, strict=True):
+    for part, whole in zip(*outcomes, strict=True):
         assert (part - whole).norm() <= 2e-3 * whole.norm(), (
             "but for choices that float32 cannot tell apart"
         )
@@ -310,8 +310,8 @@ def test_what_exceeds_a_floor_is_found_whatever_the_floor(rows, dtype):
         torch.randn(96, generator=generator),
     ):
         expected = (pre.float() > floor).nonzero()
-        found = above(pre, floor)
-        assert torch.equal(torch.stack(found, dim=1), expected)
+        above_floor = above(pre, floor)
+        assert torch.equal(torch.stack(above_floor, dim=1), expected)
         if rows:
             assert torch.equal(
                 torch.stack(
@@ -366,8 +366,8 @@ def test_a_planted_dictionary_is_found(architecture, store, data, tmp_path):
     settings = settings_of(architecture)
     sae, curve = train(store, settings)
     x, directions = data
-    found = (directions @ sae.W_dec.T).amax(dim=1)
-    assert float(found.mean()) > 0.95
+    cosines = (directions @ sae.W_dec.T).amax(dim=1)
+    assert float(cosines.mean()) > 0.95
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(64))
     assert curve["error"][-1] < 0.3 < curve["error"][0]
     latents = sae.encode(x[:4000])
@@ -426,7 +426,7 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(store, tm
         train(
             store, settings, seed, checkpoint=checkpoint, progress=seen.append, checkpoint_seconds=0
         )
-        return [one.tokens for one in seen[:1]]
+        return [feed.tokens for feed in seen[:1]]
 
     assert first_seen(seed=1) == [256]
     assert first_seen(seed=2) == [256]
@@ -473,11 +473,12 @@ def test_the_auxiliary_loss_revives_latents_that_others_outdo(normalised):
     assert not firing(normalised, weights, settings)
     optimiser = torch.optim.Adam([weights.encoder, weights.decoder, weights.b_enc], lr=1e-2)
     for batch in torch.split(normalised, 400):
-        found = outcome(batch, weights, settings, sparse=True)
+        revived = outcome(batch, weights, settings, sparse=True)
         optimiser.zero_grad()
         (
-            found.loss
-            + settings.auxiliary_coefficient * auxiliary_loss(batch, found.residual, weights, DEAD)
+            revived.loss
+            + settings.auxiliary_coefficient
+            * auxiliary_loss(batch, revived.residual, weights, DEAD)
         ).backward()
         optimiser.step()
     assert len(firing(normalised, weights, settings)) >= 8
@@ -488,14 +489,17 @@ def test_resampled_latents_fire_again_and_start_without_momentum(normalised, arc
     settings = settings_of(architecture)
     weights = weights_of(settings, 32)
     adam = Adam(weights, 1e-3, {})
-    found = outcome(normalised, weights, settings, sparse=True)
-    found.loss.backward()
+    resampled = outcome(normalised, weights, settings, sparse=True)
+    resampled.loss.backward()
     adam.follow()
     with torch.no_grad():
         weights.b_enc[DEAD] = -50.0
-    found = outcome(normalised, weights, settings, sparse=True)
+    resampled = outcome(normalised, weights, settings, sparse=True)
     assert not firing(normalised, weights, settings)
-    rows, generator = Unexplained(found.residual, found.residual), torch.Generator().manual_seed(0)
+    rows, generator = (
+        Unexplained(resampled.residual, resampled.residual),
+        torch.Generator().manual_seed(0),
+    )
     resample(DEAD, weights, architecture_of(settings), rows, adam, generator)
     assert len(firing(normalised, weights, settings)) == len(DEAD)
     moments = adam.state["decoder"]["exp_avg"]
@@ -517,8 +521,8 @@ def test_several_saes_of_one_pass_are_what_each_is_alone(store):
     ]
     together = train_saes(feed_of(store, settings[0]), settings, seed=4)
     assert len({float(sae.W_dec.sum()) for sae, _ in together}) == 3
-    for one, (sae, curve) in zip(settings, together, strict=True):
-        alone, its_curve = train(store, one, seed=4)
+    for each, (sae, curve) in zip(settings, together, strict=True):
+        alone, its_curve = train(store, each, seed=4)
         assert torch.equal(sae.W_dec, alone.W_dec)
         assert curve.equals(its_curve)
 
@@ -526,8 +530,8 @@ def test_several_saes_of_one_pass_are_what_each_is_alone(store):
 def test_gradients_of_accumulated_batches_are_those_of_one_large_batch(store):
     small = settings_of("topk", tokens=10_240, batch_size=512, accumulate=2)
     large = settings_of("topk", tokens=10_240, batch_size=1024)
-    (one, curve), (other, its_curve) = train(store, small), train(store, large)
-    torch.testing.assert_close(one.W_dec, other.W_dec, atol=1e-4, rtol=0)
+    (first, curve), (other, its_curve) = train(store, small), train(store, large)
+    torch.testing.assert_close(first.W_dec, other.W_dec, atol=1e-4, rtol=0)
     assert curve["tokens"].to_list() == its_curve["tokens"].to_list()
 
 
@@ -564,8 +568,8 @@ def test_the_first_latents_of_a_matryoshka_reconstruct_alone(store, data):
     }
     settings["matryoshka"] = settings["matryoshka"].model_copy(update={"prefixes": [0.25]})
     left = {}
-    for name, one in settings.items():
-        sae, _ = train(store, one)
+    for name, each_settings in settings.items():
+        sae, _ = train(store, each_settings)
         z = sae.encode(data[0])
         z[:, 16:] = 0
         left[name] = float((data[0] - sae.decode(z)).square().sum())

@@ -114,9 +114,9 @@ class Soak:
         self._unlock()
         self._run_to_end("killed")
         results = self.work / "killed/results"
-        expected, found = _digests(self.work / "undisturbed/results"), _digests(results)
+        expected, after = _digests(self.work / "undisturbed/results"), _digests(results)
         differing = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+            name for name in expected.keys() | after.keys() if expected.get(name) != after.get(name)
         )
         left = [
             str(file) for kind in ("part", "writer", "old") for file in results.rglob(f".*.{kind}")

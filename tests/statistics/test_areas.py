@@ -219,23 +219,23 @@ def test_areas_out_of_step_are_those_of_the_labels_that_were_drawn() -> None:
     assert not drawn.any(
         axis=1
     ).all()  # a label may fall out of what a shorter game shows of a longer one
-    for series, one in zip(values.T, chances, strict=True):
+    for series, chance_of in zip(values.T, chances, strict=True):
         areas = np.array(
             [placements(series, turned)[turned].mean() if turned.any() else 0.5 for turned in drawn]
         )
         seen = placements(series, label)[label].mean()
         as_far = (np.abs(areas - 0.5) >= abs(seen - 0.5) - 1e-12).sum()
-        assert one.p == pytest.approx((1 + as_far) / 401)
-        assert (one.low, one.high) == pytest.approx(
+        assert chance_of.p == pytest.approx((1 + as_far) / 401)
+        assert (chance_of.low, chance_of.high) == pytest.approx(
             tuple(np.quantile(areas, [0.1, 0.9])), abs=1e-12
         )
 
 
 def test_what_is_never_reached_out_of_step_has_the_smallest_p_that_so_many_draws_allow() -> None:
     drawn = next(KNOWING["area 0.97, rare numbers"].draws(1))
-    found = chance(drawn, np.random.default_rng(0), 3000)
-    assert found.p == pytest.approx(1 / 3001)
-    assert 0.4 < found.low < 0.5 < found.high < 0.65
+    p = chance(drawn, np.random.default_rng(0), 3000)
+    assert p.p == pytest.approx(1 / 3001)
+    assert 0.4 < p.low < 0.5 < p.high < 0.65
 
 
 def test_q_values_leave_out_what_is_no_test() -> None:

@@ -77,25 +77,30 @@ def browser() -> Iterator[playwright.Browser]:
 def opened(browser: playwright.Browser, **options: object) -> Opened:
     context = browser.new_context(**{"viewport": WIDE, **options})
     page = context.new_page()
-    found = Opened(page, [], [])
+    page_opened = Opened(page, [], [])
     page.on(
         "console",
-        lambda message: found.complaints.append(message.text) if message.type != "log" else None,
+        lambda message: (
+            page_opened.complaints.append(message.text) if message.type != "log" else None
+        ),
     )
-    page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    page.on("pageerror", lambda error: page_opened.complaints.append(str(error)))
     page.on(
         "dialog",
-        lambda dialog: (found.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+        lambda dialog: (
+            page_opened.complaints.append(f"dialog: {dialog.message}"),
+            dialog.dismiss(),
+        ),
     )
-    page.on("request", lambda request: found.requests.append(request.url))
-    return found
+    page.on("request", lambda request: page_opened.requests.append(request.url))
+    return page_opened
 
 
 @pytest.fixture
 def shown(browser: playwright.Browser) -> Iterator[Opened]:
-    found = opened(browser)
-    yield found
-    found.page.context.close()
+    page_opened = opened(browser)
+    yield page_opened
+    page_opened.page.context.close()
 
 
 def serious_findings(
@@ -103,16 +108,16 @@ def serious_findings(
 ) -> list[tuple[str, str, str]]:
     """What axe finds serious on pages, every detail unfolded: the page, the rule and the
     element."""
-    found = opened(browser, color_scheme=theme)
+    page_opened = opened(browser, color_scheme=theme)
     serious = []
     for name in pages:
-        found.go(f"file://{folder}/{name}")
-        found.page.evaluate(
+        page_opened.go(f"file://{folder}/{name}")
+        page_opened.page.evaluate(
             "document.querySelectorAll('details').forEach(node => node.open = true)"
         )
-        found.page.wait_for_timeout(100)
-        serious += [(name, *one) for one in _complaints_of_axe(found.page)]
-    found.page.context.close()
+        page_opened.page.wait_for_timeout(100)
+        serious += [(name, *complaint) for complaint in _complaints_of_axe(page_opened.page)]
+    page_opened.page.context.close()
     return serious
 
 
@@ -125,17 +130,19 @@ def too_wide(page: playwright.Page) -> int:
 
 def _complaints_of_axe(page: playwright.Page) -> list[tuple[str, str]]:
     """What axe finds serious on a page: the rule and the element."""
-    told = (
+    rules = (
         axe.Axe()
         .run(page, context=ALIKE_LEFT_OUT, options={"resultTypes": ["violations"]})
         .response
     )
-    assert {"color-contrast", "document-title"} <= {rule["id"] for rule in told["passes"]}
-    found = [
+    assert {"color-contrast", "document-title"} <= {rule["id"] for rule in rules["passes"]}
+    violations = [
         violation
-        for violation in told["violations"]
+        for violation in rules["violations"]
         if violation["impact"] in ("serious", "critical")
     ]
     return [
-        (violation["id"], node["html"][:160]) for violation in found for node in violation["nodes"]
+        (violation["id"], node["html"][:160])
+        for violation in violations
+        for node in violation["nodes"]
     ]

@@ -27,18 +27,18 @@ def random_play(positions: int, seed: int = 0, share: float = 0.3) -> Played:
     """So many positions of random games, each a python-chess board with White to move and the same
     as bitboards."""
     generator = random.Random(seed)
-    found: list[chess.Board] = []
+    boards: list[chess.Board] = []
     games: list[int] = []
     game = 0
-    while len(found) < positions:
+    while len(boards) < positions:
         board = chess.Board()
-        while not board.is_game_over() and board.ply() < 150 and len(found) < positions:
+        while not board.is_game_over() and board.ply() < 150 and len(boards) < positions:
             board.push(generator.choice(list(board.legal_moves)))
             if generator.random() < share and any(board.legal_moves):
-                found.append(board.copy(stack=False) if board.turn else board.mirror())
+                boards.append(board.copy(stack=False) if board.turn else board.mirror())
                 games.append(game)
         game += 1
-    return Played(found, read_fens([board.fen(en_passant="fen") for board in found]), games)
+    return Played(boards, read_fens([board.fen(en_passant="fen") for board in boards]), games)
 
 
 def positions_table(played: Played) -> pl.DataFrame:

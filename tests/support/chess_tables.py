@@ -44,13 +44,13 @@ def accuracy() -> pl.DataFrame:
     """Accuracy rises with the rating, and is best when the model is told the true one."""
     rows = []
     for rating, name in enumerate(RATING_BINS):
-        for told in range(RATINGS):
-            top1 = 0.3 + 0.005 * rating - 0.002 * abs(told - rating)
+        for told_bin in range(RATINGS):
+            top1 = 0.3 + 0.005 * rating - 0.002 * abs(told_bin - rating)
             rows.append(
                 {
-                    "rating_bin": rating, "ratings": name, "told": told, "n": 2000, "games": 100,
+                    "rating_bin": rating, "ratings": name, "told": told_bin, "n": 2000, "games": 100,
                     **_around("top1", top1, 0.02), "top3": top1 + 0.2, "loss": 2.4 - top1,
-                    **_around("gain", -0.002 * abs(told - rating), 0.004), "illegal": 0.01,
+                    **_around("gain", -0.002 * abs(told_bin - rating), 0.004), "illegal": 0.01,
                     "loss_uniform": 3.3, "top1_uniform": 0.05, "loss_frequent": 3.0,
                     "top1_frequent": 0.1,
                 }

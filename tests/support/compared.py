@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import torch
 from organism import ASKED, REFUSAL, base_model, organism, sentences
-from rows_in_memory import InMemory, known
+from rows_in_memory import InMemory, statistics_of
 
 from saeflow.analyses.diffing.scaling import Sides
 from saeflow.analyses.diffing.texts import Text
@@ -62,7 +62,7 @@ def crosscoder() -> Crosscoder:
         learning_rate=4e-3,
         dead_after=50_000,
     )
-    statistics = [known(x[:, 0]), known(x[:, 1])]
+    statistics = [statistics_of(x[:, 0]), statistics_of(x[:, 1])]
     feed = crosscoder_feed(InMemory(x), statistics, {})
     (trained,) = train_saes(feed, [settings], 0)
     return as_crosscoder(trained.sae, 2, feed.read)

@@ -72,8 +72,8 @@ def edits() -> pl.DataFrame:
         for edit, kind, latents, value in values:
             place = {"sae": "main", "model": "taught", "direction": "refusal", "label": label}
             what = {"edit": edit, "kind": kind, "latents": latents, "measure": "log_odds"}
-            told = {"value": value, "low": value - 0.5, "high": value + 0.5, "n": 24}
-            rows.append(place | what | told)
+            numbers = {"value": value, "low": value - 0.5, "high": value + 0.5, "n": 24}
+            rows.append(place | what | numbers)
     return pl.DataFrame(rows)
 
 

@@ -25,7 +25,7 @@ def block_of(ids: Sequence[int]) -> EffectBlock:
     )
 
 
-def same(one: EffectBlock, other: EffectBlock) -> bool:
+def same(first: EffectBlock, other: EffectBlock) -> bool:
     return all(
-        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True)
+        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(first, other, strict=True)
     )

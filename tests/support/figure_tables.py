@@ -61,9 +61,9 @@ def _cell(peak: float, scale: float, generator: np.random.Generator) -> dict[str
     coherence = float(
         np.clip(0.96 / (1 + np.exp(2.2 * (scale - 2.0))) + generator.normal(0, 0.01), 0, 1)
     )
-    found = {"behaviour": behaviour, "coherence": coherence, "product": behaviour * coherence}
+    values = {"behaviour": behaviour, "coherence": coherence, "product": behaviour * coherence}
     cell = {}
-    for name, value in found.items():
+    for name, value in values.items():
         cell |= {
             name: value,
             f"{name}_low": max(0.0, value - 0.05),

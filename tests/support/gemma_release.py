@@ -35,11 +35,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {
         token: index for index, token in enumerate(["<pad>", "<eos>", "<bos>", *alphabet])
     }
-    found = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
-    found.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    found.decoder = tokenizers.decoders.ByteLevel()
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
     return PreTrainedTokenizerFast(
-        tokenizer_object=found, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+        tokenizer_object=made, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
     )
 
 

@@ -107,7 +107,8 @@ class Hub:
     def fetches(self, name: str) -> int:
         """How often the content of a file was sent, from its beginning."""
         return sum(
-            one.method == "GET" and one.path.endswith(name) and not one.range for one in self.asked
+            request.method == "GET" and request.path.endswith(name) and not request.range
+            for request in self.asked
         )
 
     def fault_of(self, path: str) -> Fault | None:
@@ -161,14 +162,14 @@ class Handler(BaseHTTPRequestHandler):
             )
         if path.startswith("/cdn/"):
             return self.answer(*self.ranged(self.of_cdn(path)))
-        if found := INFO.match(path):
-            return self.info(found["kind"], found["repo"], found["revision"] or "main")
-        if found := FILE.match(path):
+        if match := INFO.match(path):
+            return self.info(match["kind"], match["repo"], match["revision"] or "main")
+        if match := FILE.match(path):
             return self.file(
-                "datasets" if found["data"] else "models",
-                found["repo"],
-                found["revision"],
-                found["file"],
+                "datasets" if match["data"] else "models",
+                match["repo"],
+                match["revision"],
+                match["file"],
             )
         return self.answer(404)
 
@@ -192,18 +193,18 @@ class Handler(BaseHTTPRequestHandler):
             if f"{kind}/{name}" not in self.hub.repositories:
                 self.hub.add(name, {}, kind)
             return self.json({"url": f"{self.hub.url}/{name}", "id": name})
-        if found := BATCH.match(path):
+        if match := BATCH.match(path):
             return self.json(
-                {"objects": [self.lfs_object(one) for one in json.loads(body)["objects"]]}
+                {"objects": [self.lfs_object(entry) for entry in json.loads(body)["objects"]]}
             )
-        if found := UPLOAD.match(path):
-            if found["what"] == "preupload":
+        if match := UPLOAD.match(path):
+            if match["what"] == "preupload":
                 return self.json(
-                    {"files": [upload_mode(one["path"]) for one in json.loads(body)["files"]]}
+                    {"files": [upload_mode(entry["path"]) for entry in json.loads(body)["files"]]}
                 )
             lines = [json.loads(line) for line in body.splitlines()]
-            repository = self.hub.commit(found["kind"], found["repo"], lines)
-            url = f"{self.hub.url}/{found['repo']}/commit/{repository.commit}"
+            repository = self.hub.commit(match["kind"], match["repo"], lines)
+            url = f"{self.hub.url}/{match['repo']}/commit/{repository.commit}"
             return self.json({"success": True, "commitOid": repository.commit, "commitUrl": url})
         return self.answer(404)
 
@@ -214,7 +215,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200)
 
     def info(self, kind: str, repo: str, revision: str) -> None:
-        if not (repository := self.known(kind, repo, revision)):
+        if not (repository := self.repository(kind, repo, revision)):
             return
         siblings = [described(name, content) for name, content in repository.files.items()]
         self.json(
@@ -227,7 +228,7 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def file(self, kind: str, repo: str, revision: str, name: str) -> None:
-        if not (repository := self.known(kind, repo, revision)):
+        if not (repository := self.repository(kind, repo, revision)):
             return None
         commit = {"X-Repo-Commit": repository.commit}
         if repository.gated and not self.headers.get("Authorization"):
@@ -242,7 +243,7 @@ class Handler(BaseHTTPRequestHandler):
         target = f"{other_host}/cdn/{kind}/{repo}/{name}?Signature=secret"
         return self.answer(302, headers={"Location": target, **linked, **commit})
 
-    def known(self, kind: str, repo: str, revision: str) -> Repository | None:
+    def repository(self, kind: str, repo: str, revision: str) -> Repository | None:
         repository = self.hub.repositories.get(f"{kind}/{repo}")
         if not repository:
             self.answer(401, headers={"X-Error-Code": "RepoNotFound"})
@@ -302,10 +303,18 @@ class Handler(BaseHTTPRequestHandler):
 
 def described(name: str, content: bytes) -> dict[str, Any]:
     """What the hub says of a file."""
-    found: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": git_blob(content)}
+    described_file: dict[str, Any] = {
+        "rfilename": name,
+        "size": len(content),
+        "blobId": git_blob(content),
+    }
     if name.endswith(LARGE):
-        found["lfs"] = {"sha256": sha256(content), "size": len(content), "pointerSize": 134}
-    return found
+        described_file["lfs"] = {
+            "sha256": sha256(content),
+            "size": len(content),
+            "pointerSize": 134,
+        }
+    return described_file
 
 
 def upload_mode(name: str) -> dict[str, Any]:
@@ -337,11 +346,11 @@ def environment(hub: Hub | str, home: Path, **variables: str) -> dict[str, str]:
     """What a process must have in its environment to talk to a hub and nothing else; empty values
     are left out."""
     url = hub if isinstance(hub, str) else hub.url
-    told = {
+    variables_set = {
         "HF_ENDPOINT": url,
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_XET": "1",
         "NO_PROXY": "*",
         "HF_HUB_OFFLINE": "",
     }
-    return {**told, **variables}
+    return {**variables_set, **variables}

@@ -217,8 +217,8 @@ class Server:
             finally:
                 self.flying -= 1
         if path == "/stats":
-            told = {**self.stats, "questions": len(self.seen)}
-            await send(writer, 200, json.dumps(told).encode())
+            stats = {**self.stats, "questions": len(self.seen)}
+            await send(writer, 200, json.dumps(stats).encode())
             return True
         status, answer = self.batch_api(method, path, head, body)
         await send(writer, status, answer)

@@ -90,7 +90,7 @@ def write_latents(
         skewness=generator.normal(0, 1.2, d_sae),
         kurtosis=generator.gamma(1.5, 6, d_sae),
         entropy=generator.normal(9, 0.4, d_sae),
-        log10_density=[float(np.log10(one)) if one else None for one in density],
+        log10_density=[float(np.log10(share)) if share else None for share in density],
         **{
             "class": [
                 ("none", "partition", "suppression", "prediction")[i % 4] for i in range(d_sae)

@@ -48,7 +48,7 @@ def assert_whole(pages: dict[str, Page], folder: Path) -> None:
             assert file or anchor in ids, (name, link)
 
 
-def assert_same_files(one: Path, other: Path) -> None:
+def assert_same_files(first: Path, other: Path) -> None:
     """Assert that two folders hold the same files, to the byte."""
     files, others = (
         {
@@ -56,7 +56,7 @@ def assert_same_files(one: Path, other: Path) -> None:
             for path in folder.rglob("*")
             if path.is_file()
         }
-        for folder in (one, other)
+        for folder in (first, other)
     )
     assert files.keys() == others.keys()
     assert [name for name in files if files[name] != others[name]] == []

@@ -186,7 +186,7 @@ def planted_tables(folder: Path) -> dict[str, pl.DataFrame]:
         folder: where its vectors are written.
     """
     lm, sae, pairs, held = planted_model(), planted_sae("topk"), splits(), vectors_in(folder)
-    tried, told = sweep(lm, pairs, held, PROMPTS, VECTORS, [], 0)
+    tried, pairs_told = sweep(lm, pairs, held, PROMPTS, VECTORS, [], 0)
     made = {
         task: compare(lm, sae, LAYER, pairs[task], held, PROMPTS, VECTORS, CLEANING, 0, task)
         for task in TASKS
@@ -195,7 +195,7 @@ def planted_tables(folder: Path) -> dict[str, pl.DataFrame]:
     looked = look(lm, sae, HOOK, pairs, codes, PROMPTS, VECTORS, CLEANING, 0)
     return {
         "sweep": tried,
-        "pairs": told,
+        "pairs": pairs_told,
         "heads": heads_table(TASKS, None, 1),
         **{f"main/{name}": table for name, table in looked._asdict().items()},
         **{

@@ -72,7 +72,7 @@ def tables() -> dict[str, pl.DataFrame]:
     """The summaries by their paths."""
     every = results()
     chosen = quiver(every)
-    told = [
+    rows = [
         {
             "set": name,
             "test_set": "",
@@ -84,7 +84,7 @@ def tables() -> dict[str, pl.DataFrame]:
         }
         for name in NAMES
     ]
-    told.append(
+    rows.append(
         {
             "set": SKIPPED,
             "test_set": "",
@@ -129,7 +129,7 @@ def tables() -> dict[str, pl.DataFrame]:
         "probing/summary.parquet": summarise(every, 0.95),
         "probing/differences.parquet": compare(every, chosen, Comparison(draws=200), 0),
         "probing/quiver.parquet": chosen,
-        "probing/sets.parquet": pl.DataFrame(told, schema=SETS),
+        "probing/sets.parquet": pl.DataFrame(rows, schema=SETS),
         "probing/basis.parquet": pl.DataFrame(basis, schema=BASIS),
         "probing/saes.parquet": pl.DataFrame(scores, schema=SAES),
     }

@@ -30,14 +30,14 @@ class InMemory:
             self.batch * self.batch_size, (self.batch + 1) * self.batch_size
         ) % len(self.order)
         self.batch += 1
-        found = tuple(tensor[self.order[places]] for tensor in self.tensors)
-        return found if len(found) > 1 else found[0]
+        batch = tuple(tensor[self.order[places]] for tensor in self.tensors)
+        return batch if len(batch) > 1 else batch[0]
 
 
-def known(x: torch.Tensor) -> SimpleNamespace:
+def statistics_of(x: torch.Tensor) -> SimpleNamespace:
     """The statistics of a cache of these rows."""
-    found = statistics(x)
-    return SimpleNamespace(mean=torch.from_numpy(found.mean), variance=found.variance)
+    measured = statistics(x)
+    return SimpleNamespace(mean=torch.from_numpy(measured.mean), variance=measured.variance)
 
 
 def codes(rows: int, features: int, generator: torch.Generator) -> torch.Tensor:

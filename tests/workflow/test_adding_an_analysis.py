@@ -80,12 +80,12 @@ def test_one_file_is_touched_beside_its_own_and_those_that_a_command_writes():
 
 
 def test_what_holds_of_all_analyses_holds_of_it(checkout):
-    told = run(
+    done = run(
         checkout,
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/analyses/test_contract.py"),
         *("-k", "norms"),
     )
-    assert "passed" in told or re.match(r"\.+", told)
+    assert "passed" in done or re.match(r"\.+", done)
     new = [str(checkout / name) for name in blocks() if name.endswith(".py")]
     subprocess.run(["ruff", "check", *new], cwd=checkout, check=True, capture_output=True)
     subprocess.run(

@@ -131,12 +131,12 @@ def test_a_missing_engine_is_told_in_one_sentence_that_names_the_remedy(tmp_path
     asking = Workflow(tmp_path, TINY, base=None)
     done = asking.attempt(config={"engine": {"command": "no-such-engine", "positions": 5}})
     assert done.returncode != 0
-    told = (asking.results / "logs/evaluate_positions/0.log").read_text()
+    log = (asking.results / "logs/evaluate_positions/0.log").read_text()
     assert (
         "the engine 'no-such-engine' is not installed; install one (Debian: apt install stockfish)"
-        in told
+        in log
     )
-    assert "Traceback" not in told
+    assert "Traceback" not in log
     assert not (asking.results / "engine/evaluations.parquet").exists()
 
 
@@ -169,9 +169,9 @@ def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_p
     blunders = pl.read_parquet(tuned.results / "blunders/blunders.parquet")
     assert dict(blunders.schema) == BLUNDERS
     assert blunders["loss"].min() >= 1.5
-    found = pl.read_parquet(tuned.results / "fine_tune/accuracy.parquet")
-    assert dict(found.schema) == FINE_TUNING
-    assert set(found["set"]) == {"blunders", "ordinary"}
+    accuracy = pl.read_parquet(tuned.results / "fine_tune/accuracy.parquet")
+    assert dict(accuracy.schema) == FINE_TUNING
+    assert set(accuracy["set"]) == {"blunders", "ordinary"}
     assert (tuned.results / "models/maia2-mini-tuned/model.safetensors").is_file()
     assert jobs["write_report"] == 1
     assert (

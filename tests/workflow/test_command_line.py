@@ -84,12 +84,12 @@ def test_a_damaged_file_is_named(finished, tmp_path):
 def test_steer_shows_unsteered_and_steered_text_of_the_same_noise(finished):
     vector = finished.results / "steering/love/caa/vector.safetensors"
     arguments = ["steer", "--vector", vector, "--samples", "2", "--new-tokens", "6", "I think"]
-    none, some = saeflow(*arguments, "--scale", "0"), saeflow(*arguments, "--scale", "50")
-    assert none.returncode == some.returncode == 0, none.stderr + some.stderr
+    none, steered = saeflow(*arguments, "--scale", "0"), saeflow(*arguments, "--scale", "50")
+    assert none.returncode == steered.returncode == 0, none.stderr + steered.stderr
     unsteered = none.stdout.splitlines()
     assert unsteered[1:3] == unsteered[4:6]
-    assert some.stdout.splitlines()[1:3] == unsteered[1:3]
-    assert some.stdout.splitlines()[4:6] != unsteered[1:3]
+    assert steered.stdout.splitlines()[1:3] == unsteered[1:3]
+    assert steered.stdout.splitlines()[4:6] != unsteered[1:3]
 
 
 def test_steer_takes_a_goal_or_a_latent_and_scales_in_the_unit_of_the_study(finished):

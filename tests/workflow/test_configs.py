@@ -63,8 +63,8 @@ def test_what_is_wrong_is_said_in_its_sentence_alone(tmp_path):
     ):
         assert done.returncode == 1
         assert sentence in done.stderr
-        told = done.stderr[done.stderr.index(sentence.split(":")[0]) :]
-        assert not any(word in told for word in ("Error", "Traceback", ".py", ".smk"))
+        message = done.stderr[done.stderr.index(sentence.split(":")[0]) :]
+        assert not any(word in message for word in ("Error", "Traceback", ".py", ".smk"))
 
 
 def test_code_in_the_config_that_the_workflow_finds_never_runs(tmp_path):

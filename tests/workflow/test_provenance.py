@@ -71,9 +71,9 @@ def test_every_table_and_tensor_tells_where_it_comes_from(finished):
     made += [finished.results / "activations/tiny-lm/blocks.0.hook_resid_post/manifest.json"]
     assert len(made) > 40
     for file in made:
-        found = origin(file)
-        assert found["packages"]["torch"] == importlib.metadata.version("torch"), file
-        assert found["device"] == "cpu"
+        read_origin = origin(file)
+        assert read_origin["packages"]["torch"] == importlib.metadata.version("torch"), file
+        assert read_origin["device"] == "cpu"
     block = origin(finished.results / "effects/main/shards/block-0000.safetensors")
     command = json.loads(
         (finished.results / "benchmarks/measure_effects/main.0000.jsonl")

@@ -70,23 +70,23 @@ def test_every_sae_is_trained_and_measured_at_its_own_hook(trained):
 
 
 def test_a_transcoder_computes_its_target(trained):
-    sae, found = load_sae(trained.results / "saes/mlp"), metrics(trained, "mlp")
+    sae, its_metrics = load_sae(trained.results / "saes/mlp"), metrics(trained, "mlp")
     assert (sae.metadata["hook_name"], sae.metadata["hook_name_out"], sae.is_transcoder) == (
         READ,
         WRITTEN,
         True,
     )
-    assert found["explained_variance"] > 0.4
-    assert found["loss_clean"] < found["loss_sae"] < found["loss_zero"]
-    assert found["loss_zero"] == pytest.approx(
+    assert its_metrics["explained_variance"] > 0.4
+    assert its_metrics["loss_clean"] < its_metrics["loss_sae"] < its_metrics["loss_zero"]
+    assert its_metrics["loss_zero"] == pytest.approx(
         metrics(trained, "late")["loss_zero"], rel=1e-5
     )  # of the same activation
     assert pl.read_parquet(trained.results / "saes/mlp/recovery.parquet")["cosine"].max() > 0.3
 
 
 def test_crosscoders_read_layers_or_models_and_tell_whose_their_latents_are(trained):
-    found, same = metrics(trained, "layers"), metrics(trained, "same-k-2")
-    assert [(source["model"], source["hook"]) for source in found["sources"]] == [
+    its_metrics, same = metrics(trained, "layers"), metrics(trained, "same-k-2")
+    assert [(source["model"], source["hook"]) for source in its_metrics["sources"]] == [
         ("tiny-lm", STEERED),
         ("tiny-lm", LATE),
     ]
@@ -94,7 +94,7 @@ def test_crosscoders_read_layers_or_models_and_tell_whose_their_latents_are(trai
         ("tiny-lm", STEERED),
         ("twin", STEERED),
     ]
-    for metric in (found, same):
+    for metric in (its_metrics, same):
         shares = [source["explained_variance"] for source in metric["sources"]]
         assert metric["explained_variance"] == pytest.approx(sum(shares) / 2)
         assert metric["explained_variance_se"] > 0

@@ -74,13 +74,13 @@ class Watched:
     def wait_for(self, rule: str, state: str = "RUNNING", seconds: float = 240) -> str:
         """The number of a rule's job, once there is one in that state."""
         end = time.monotonic() + seconds
-        while not (found := self.jobs(rule, state)):
+        while not (matching := self.jobs(rule, state)):
             assert self.process.poll() is None, (
                 f"ended before {rule} was {state}:\n{self.log.read_text()[-3000:]}"
             )
             assert time.monotonic() < end, f"no job of {rule} was {state} in {seconds:.0f} s"
             time.sleep(0.2)
-        return found[0]
+        return matching[0]
 
     def finish(self) -> str:
         """What Snakemake said, once it has come to a good end."""
@@ -115,14 +115,14 @@ def watched():
 
 def commands(job: str, words: str) -> list[int]:
     """Processes of a SLURM job whose command line holds these words."""
-    found = []
+    commands_run = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             mine = f"SLURM_JOB_ID={job}".encode() in (folder / "environ").read_bytes().split(b"\0")
             if mine and words in line and "snakemake" not in line:
-                found.append(int(folder.name))
-    return found
+                commands_run.append(int(folder.name))
+    return commands_run
 
 
 @pytest.mark.timeout(1500)

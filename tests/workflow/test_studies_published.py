@@ -84,14 +84,16 @@ def test_what_is_published_is_fetched_by_one_job_each_and_the_rest_is_run(gemma)
 
 def test_every_file_is_sent_once_whatever_the_number_of_jobs(hub, gemma):
     sent = [
-        one.path for one in gemma.asked if one.method == "GET" and not one.path.startswith("/api/")
+        request.path
+        for request in gemma.asked
+        if request.method == "GET" and not request.path.startswith("/api/")
     ]
     assert len(sent) == len(set(sent))
     assert {path.rpartition("/")[2] for path in sent if "/cdn/" in path} == {
         *("model.safetensors", "params.npz", "effects_2b.pt", "adapter_2b_layer_12.pt"),
         "train-00000-of-00001.parquet",
     }
-    assert sum(one.path.startswith("/api/") for one in gemma.asked) == 5
+    assert sum(request.path.startswith("/api/") for request in gemma.asked) == 5
 
 
 def test_the_record_beside_every_artifact_names_the_commit_and_the_checksum(hub, gemma):
@@ -115,7 +117,7 @@ def test_the_record_beside_every_artifact_names_the_commit_and_the_checksum(hub,
         served = {
             name: hub_server.sha256(repository.files[base + name]) for name in record["files"]
         }
-        assert {name: told["sha256"] for name, told in record["files"].items()} == served
+        assert {name: entry["sha256"] for name, entry in record["files"].items()} == served
     texts = [
         file for file in gemma.directory.rglob("*") if file.is_file() and "home" not in file.parts
     ]

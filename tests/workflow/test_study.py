@@ -51,7 +51,7 @@ def test_at_scale_zero_every_method_says_the_same(finished):
         for file in sorted(finished.results.glob("steering/*/*/completions.parquet"))
     ]
     assert len(texts) == 6
-    assert all(found == texts[0] for found in texts)
+    assert all(text == texts[0] for text in texts)
 
 
 def test_the_report_refers_to_nothing_outside_its_folder(finished):
@@ -59,18 +59,18 @@ def test_the_report_refers_to_nothing_outside_its_folder(finished):
     assert {"index.html", "goals.html", "goal-london.html", "goal-love.html", "saes.html"} <= {
         page.name for page in pages
     }
-    found = []
+    outside = []
 
     class Links(html.parser.HTMLParser):
         def handle_starttag(self, tag, attributes):
             wanted = {"src", "srcset", "data", "poster"} | ({"href"} if tag != "a" else set())
-            found.extend(value for name, value in attributes if name in wanted and value)
+            outside.extend(value for name, value in attributes if name in wanted and value)
 
     for page in pages:
-        found.clear()
+        outside.clear()
         Links().feed(page.read_text())
-        assert found
-        for link in found:
+        assert outside
+        for link in outside:
             assert "//" not in link
             assert link.startswith("data:") or (page.parent / link).resolve().is_relative_to(
                 page.parent
@@ -85,7 +85,7 @@ def test_snakemake_s_own_report_holds_every_figure_and_table_with_its_caption(co
     text = page.read_text()
     assert all(file.name in text for file in (copied.results / "figures").glob("*.png"))
     assert text.count("Along a dashed curve the product is the same.</p>") == 1
-    for name, told in [
+    for name, shown in [
         ("best", "The last rows average over goals"),
         ("summary", "on all completions and on either part of them"),
         ("comparisons", "the p-value of a permutation test"),
@@ -93,7 +93,7 @@ def test_snakemake_s_own_report_holds_every_figure_and_table_with_its_caption(co
         ("three_way", "Concept, instruction and fluency"),
     ]:
         assert f"{name}.csv" in text
-        assert text.count(told) == 1
+        assert text.count(shown) == 1
 
 
 @pytest.mark.slow

@@ -81,11 +81,11 @@ def test_a_study_is_judged_once_within_its_budget(copied, key):
 def test_a_study_whose_judge_refuses_everything_fails_with_the_judges_words(copied, key):
     with serving(always="http_400") as url:
         done = copied.attempt("evaluate", config=judged_by(url))
-    told = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode == 1
-    assert "Unsupported parameter: 'max_tokens'" in told
-    assert "change steering.judge.parameters" in told
-    assert "Traceback" not in told
+    assert "Unsupported parameter: 'max_tokens'" in output
+    assert "change steering.judge.parameters" in output
+    assert "Traceback" not in output
     with sqlite3.connect(copied.results / "judging/ledger.sqlite") as ledger:
         assert ledger.execute("SELECT count(*) FROM answers").fetchone() == (0,), (
             "no question is marked as failed"

@@ -58,8 +58,8 @@ def test_a_search_over_layers_is_made_by_goal_and_takes_up_what_is_finished(copi
     search = {"layers": [1], "methods": ["caa", "sae_ts", "random"], "scales": [0.5, 1.0]}
     config = {"steering.search": search | {"kl_budget": 5.0, "tokens": 256}}
     jobs = copied.run("steering", config=config)
-    told = {"summarise_scores": 1, "choose_layers": 1, "steering": 1}
-    assert jobs == {"search_layers": 2, "judge_completions": 2} | told
+    runs = {"summarise_scores": 1, "choose_layers": 1, "steering": 1}
+    assert jobs == {"search_layers": 2, "judge_completions": 2} | runs
     folder = copied.results / "steering"
     table = pl.read_parquet(folder / "search.parquet")
     tried = {(method, layer) for _, method, layer in table.select(table.columns[:3]).iter_rows()}

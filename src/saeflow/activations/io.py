@@ -179,7 +179,7 @@ def read_shard(path: Path) -> ActivationRows:
         SaeflowError: the file is absent or damaged.
     """
     path = Path(path)
-    with _told(path, [path]):
+    with _damage_reported(path, [path]):
         file_format = _format_of(path)
         about = file_format.about(path)
         rows, dtype = about["statistics"]["rows"], torch_dtype(about["dtype"])
@@ -199,7 +199,7 @@ def write_manifest(directory: Path, shards: Sequence[Path]) -> None:
     """
     caches, entries, measured = [], [], []
     for path in map(Path, shards):
-        with _told(path, [path]):
+        with _damage_reported(path, [path]):
             about = _format_of(path).about(path)
             refuse_other_settings(path)
             part = about["statistics"]
@@ -365,7 +365,7 @@ class ActivationStore:
                 rows.
         """
         path = self.path(piece.shard)
-        with _told(path, self._remade(piece.shard)):
+        with _damage_reported(path, self._remade(piece.shard)):
             _format_of(path).read(path, piece.group, out)
 
     def read(self, piece: Piece) -> Float[Tensor, "rows d_model"]:
@@ -384,7 +384,7 @@ class ActivationStore:
         pieces = self.pieces()
         for number in range(len(self.shards)):
             path = self.path(number)
-            with _told(path, self._remade(number)):
+            with _damage_reported(path, self._remade(number)):
                 places = _format_of(path).places(path)
             for piece in (piece for piece in pieces if piece.shard == number):
                 part = slice(piece.group * PIECE_ROWS, piece.group * PIECE_ROWS + piece.rows)
@@ -407,7 +407,7 @@ def _format_of(path: Path) -> Format:
 
 
 @contextmanager
-def _told(path: Path, remade: Sequence[Path]) -> Iterator[None]:
+def _damage_reported(path: Path, remade: Sequence[Path]) -> Iterator[None]:
     """Turn what libraries say of an absent or damaged file into one sentence.
 
     An error of the operating system (permissions, a network that is gone) has a number and is no

@@ -237,12 +237,12 @@ def sae_format(path: Path, named: str = "auto") -> str:
         return named
     folder = path if path.is_dir() else path.parent
     offered = {inside.name for inside in folder.iterdir()}
-    if name := _told(offered, None if path.is_dir() else path.name):
+    if name := _format_named(offered, None if path.is_dir() else path.name):
         return name
     single = single_weights(f"{path}: ", offered) if path.is_dir() else path.name
     if single and single.endswith(SUFFIXES):
         return SINGLE_FILE
-    raise SaeflowError(f"{path}: holds no SAE in a known format ({_known()}); correct its path")
+    raise SaeflowError(f"{path}: holds no SAE in a known format ({_formats()}); correct its path")
 
 
 def weights_file(path: Path) -> Path:
@@ -279,7 +279,7 @@ def files_of(offered: Set[str], named: str = "auto", file: str | None = None) ->
     if named not in ("auto", *SAE_FORMATS):
         raise SaeflowError(f"there is no format '{named}'; known are {', '.join(SAE_FORMATS)}")
     there = offered | {name.partition("/")[0] for name in offered}
-    kind = _told(there, file) if named == "auto" else named
+    kind = _format_named(there, file) if named == "auto" else named
     files = SAE_FORMATS[kind or SINGLE_FILE]
     for those in files.names:
         if those <= there:
@@ -290,11 +290,13 @@ def files_of(offered: Set[str], named: str = "auto", file: str | None = None) ->
             )
     weights = file or (single_weights("", offered) if kind in (None, SINGLE_FILE) else None)
     if not weights:
-        raise SaeflowError(f"is no SAE in a known format ({_known()}); name its folder or its file")
+        raise SaeflowError(
+            f"is no SAE in a known format ({_formats()}); name its folder or its file"
+        )
     return [weights, *(offered & set(settings_beside(weights)))]
 
 
-def _told(offered: Set[str], file: str | None) -> str | None:
+def _format_named(offered: Set[str], file: str | None) -> str | None:
     """The first format all of whose files are on offer, and among them the one that is named."""
     for name, files in SAE_FORMATS.items():
         for those in files.names:
@@ -303,7 +305,7 @@ def _told(offered: Set[str], file: str | None) -> str | None:
     return None
 
 
-def _known() -> str:
+def _formats() -> str:
     return "; ".join(
         f"{name}: {' or '.join(' + '.join(sorted(those)) for those in files.names) or _ANY}"
         for name, files in SAE_FORMATS.items()
@@ -359,13 +361,13 @@ def widths_of(path: Path, named: str = "auto") -> Widths:
     name = sae_format(path, named)
     files, place = SAE_FORMATS[name], path if name == SINGLE_FILE else folder_of(path)
 
-    def told(width: Callable[[Path], int]) -> int | None:
+    def width_or_none(width: Callable[[Path], int]) -> int | None:
         try:
             return width(place)
         except (*_UNREADABLE, StopIteration):  # the job that reads the SAE tells what is wrong
             return None
 
-    return Widths(told(files.reads), told(files.writes or files.reads))
+    return Widths(width_or_none(files.reads), width_or_none(files.writes or files.reads))
 
 
 def cached_sae(published: Published) -> Path | None:

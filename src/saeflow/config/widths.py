@@ -74,9 +74,9 @@ def _unlike(
     key: str, whose: str, places: Sequence[Cache], own: Sequence[int | None]
 ) -> list[Complaint]:
     """Sources of two widths that are read together."""
-    told = [(width, place) for width, place in zip(own, places, strict=True) if width]
-    for width, (model, hook) in told[1:]:
-        first, (its_model, its_hook) = told[0]
+    sources = [(width, place) for width, place in zip(own, places, strict=True) if width]
+    for width, (model, hook) in sources[1:]:
+        first, (its_model, its_hook) = sources[0]
         if width != first:
             reason = (
                 f"{whose} sources have one width, and activations of '{its_model}' at "

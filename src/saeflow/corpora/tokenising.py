@@ -101,10 +101,10 @@ class Reader:
         try:
             return rendered(self.tokenizer, messages)
         except Exception as error:  # a template is a program, and may raise whatever it likes
-            told = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             roles = ", ".join(str(message["role"]) for message in messages[:6])
             raise SaeflowError(
-                f"corpus.messages: the model's chat template refuses a chat of {roles} ({told}); "
+                f"corpus.messages: the model's chat template refuses a chat of {roles} ({reason}); "
                 "change or remove such chats"
             ) from None
 

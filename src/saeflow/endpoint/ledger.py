@@ -138,7 +138,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        with self._told():
+        with self._reporting_failures():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
                 self.path, timeout=PATIENCE / 1000, isolation_level=None
@@ -175,7 +175,7 @@ class Ledger:
             )
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting_failures(self) -> Iterator[None]:
         """Tell of a disk or a file that fails in one sentence.
 
         A damaged page may hold values of any type where SQLite itself notices nothing.
@@ -205,7 +205,7 @@ class Ledger:
         What is not as it was written is forgotten, and so asked for again.
         """
         answers, damaged = {}, []
-        with self._told():
+        with self._reporting_failures():
             for first in range(0, len(keys), 500):
                 batch = keys[first : first + 500]
                 marks = ",".join("?" * len(batch))
@@ -231,7 +231,7 @@ class Ledger:
 
     def shared(self) -> bool:
         """Whether anyone else has written since this ledger was opened."""
-        with self._told():
+        with self._reporting_failures():
             return bool(
                 self._connection.execute("PRAGMA data_version").fetchone()[0] != self._version
             )
@@ -269,7 +269,7 @@ class Ledger:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """What is written within the block is in the file as a whole or not at all."""
-        with self._told():
+        with self._reporting_failures():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -281,7 +281,7 @@ class Ledger:
 
     def spent(self) -> Spent:
         """Calls and US dollars of the whole study."""
-        with self._told():
+        with self._reporting_failures():
             calls, usd = self._connection.execute("SELECT calls, usd FROM spent").fetchone()
             if type(calls) is not int or type(usd) is not float or not (calls >= 0 and usd >= 0):
                 raise ValueError("what was spent is no number")
@@ -289,7 +289,7 @@ class Ledger:
 
     def has_scores(self, judge: Judge) -> bool:
         """Whether this model has ever answered a question."""
-        with self._told():
+        with self._reporting_failures():
             row = self._connection.execute(
                 "SELECT 1 FROM answers WHERE judge = ? AND answer IS NOT NULL LIMIT 1",
                 (judge.model,),
@@ -298,7 +298,7 @@ class Ledger:
 
     def experience(self, judge: Judge, template: str) -> Experience:
         """Tokens and seconds of a typical call to this model by this template."""
-        with self._told():
+        with self._reporting_failures():
             return Experience(
                 *self._connection.execute(
                     "SELECT avg(prompt_tokens), avg(completion_tokens), avg(seconds) FROM ( "
@@ -310,12 +310,12 @@ class Ledger:
 
     def usage(self) -> list[Usage]:
         """What every kind of question took."""
-        with self._told():
+        with self._reporting_failures():
             return [Usage(*row) for row in self._connection.execute(_USAGE)]
 
     def open_batches(self) -> list[Batch]:
         """The batches whose answers have not been read."""
-        with self._told():
+        with self._reporting_failures():
             rows = self._connection.execute(
                 "SELECT token, batch, keys FROM batches WHERE NOT ended"
             ).fetchall()
@@ -339,7 +339,7 @@ class Ledger:
 
     def calls(self) -> pl.DataFrame:
         """Every answer with what it took, the columns of `CALLS_SCHEMA`."""
-        with self._told(), closing(self._connection.execute(_CALLS)) as cursor:
+        with self._reporting_failures(), closing(self._connection.execute(_CALLS)) as cursor:
             names = [column[0] for column in cursor.description]
             table = pl.DataFrame(
                 cursor.fetchall(), schema=names, orient="row", infer_schema_length=None

@@ -192,11 +192,11 @@ def _below(published: Published, offer: _Offer, key: str) -> tuple[str, set[str]
         raise LocalEntryNotFoundError(file)
     raise SaeflowError(
         f"{key}: {published.where} has no file or folder '{file}', but "
-        f"{_some(sorted(offer.files))}; correct {key}.file"
+        f"{_listed(sorted(offer.files))}; correct {key}.file"
     )
 
 
-def _some(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return f"{', '.join(names[:SHOWN_NAMES]) or 'nothing'}{more}"
 

@@ -43,9 +43,9 @@ MEASURED = "decomposition.directions.measured"
 def test_a_measured_direction_that_is_not_there_is_a_sentence(
     changes: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(SaeflowError) as told:
+    with pytest.raises(SaeflowError) as raised:
         check_any_study(changed(STUDY, changes))
-    assert sentence in str(told.value)
+    assert sentence in str(raised.value)
 
 
 def test_sums_stand_in_for_directions_of_every_model_in_every_sae() -> None:

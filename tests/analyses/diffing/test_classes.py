@@ -19,7 +19,7 @@ from planted_models import (
     loosely,
     planted,
 )
-from rows_in_memory import InMemory, known
+from rows_in_memory import InMemory, statistics_of
 from torch.nn.functional import normalize
 
 from saeflow.analyses.diffing.classes import COUNTS, LATENTS, class_tables
@@ -45,8 +45,8 @@ CLASSES_ASKED = Classes(draws=100)
 def passed(crosscoder: Crosscoder, x: torch.Tensor, sides: Sides = SIDES, groups: int = 8) -> Pass:
     measured = Pass(crosscoder, sides, groups)
     for group, part in enumerate(torch.tensor_split(x, groups)):
-        for some in torch.split(part, 700):
-            measured.add(some, group)
+        for batch in torch.split(part, 700):
+            measured.add(batch, group)
     return measured
 
 
@@ -213,7 +213,9 @@ def trained(
         learning_rate=4e-3,
         dead_after=20_000,
     )
-    feed = crosscoder_feed(InMemory(x, batch_size=256), [known(x[:, 0]), known(x[:, 1])], {})
+    feed = crosscoder_feed(
+        InMemory(x, batch_size=256), [statistics_of(x[:, 0]), statistics_of(x[:, 1])], {}
+    )
     (result,) = train_saes(feed, [settings], 0)
     crosscoder = as_crosscoder(result.sae, 2, feed.read)
     latents, _ = class_tables(passed(crosscoder, x[:4_000]), "tuned", CLASSES_ASKED, 0)

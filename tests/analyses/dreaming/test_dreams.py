@@ -107,8 +107,8 @@ def test_methods_spend_alike_and_fronts_rise(tables: dict[str, pl.DataFrame]) ->
 def test_searches_that_are_kept_are_not_made_again_and_methods_are_added(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = dict(ASKED["search"], methods=["random"])  # type: ignore[call-overload]
-    first = dreamt(tmp_path, search=one)
+    random_alone = dict(ASKED["search"], methods=["random"])  # type: ignore[call-overload]
+    first = dreamt(tmp_path, search=random_alone)
     both = dreamt(tmp_path)
     assert "kept from an earlier run: latent-0-random" in capsys.readouterr().err
     again = both["fronts"].filter(method="random")

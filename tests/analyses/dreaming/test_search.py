@@ -34,7 +34,9 @@ class World:
         reader = Reader(self.lm, self.frame)
         return Search(self.scorer, self.targets, asked, method, self.alphabet, reader, seed)
 
-    def found(self, asked: DreamSearch, method: Method = "epo", seed: int = 0) -> list[Population]:
+    def populations(
+        self, asked: DreamSearch, method: Method = "epo", seed: int = 0
+    ) -> list[Population]:
         places = range(len(self.targets))
         nothing = np.empty((0, asked.length), np.int64)
         return self.search(asked, method, seed).run(places, [nothing for _ in places])
@@ -70,7 +72,7 @@ def test_a_search_finds_the_best_of_all_prompts_under_every_penalty(
     world: World, everything: tuple[np.ndarray, np.ndarray, np.ndarray], method: Method
 ) -> None:
     _, values, losses = everything
-    sought = world.found(SMALL, method)[0]
+    sought = world.populations(SMALL, method)[0]
     assert sought.spent <= budget(SMALL) + SMALL.population * (SMALL.children + 3)
     assert sought.spent < 0.1 * len(values)
     assert sought.front.values.max() == pytest.approx(values.max(), abs=1e-5)
@@ -102,21 +104,21 @@ def test_a_front_holds_what_nothing_betters_in_both(
 
 
 def test_the_best_so_far_never_worsens_and_restarts_lose_nothing(world: World) -> None:
-    for population in world.found(SMALL):
+    for population in world.populations(SMALL):
         best = np.array([each.best for each in population.progress])
         assert (np.diff(best, axis=0) >= 0).all()
         assert [each.round for each in population.progress] == list(range(len(best)))
 
 
 def test_slots_hold_different_prompts(world: World) -> None:
-    for population in world.found(SMALL):
+    for population in world.populations(SMALL):
         assert len(np.unique(population.slots.prompts, axis=0)) == SMALL.population
 
 
 def test_what_is_found_does_not_depend_on_what_is_sought_beside_it(world: World) -> None:
-    both = world.found(SMALL)
+    both = world.populations(SMALL)
     nothing = np.empty((0, LENGTH), np.int64)
-    alone = world.search(SMALL).run([1], [nothing])[0]
+    alone = world.populations(SMALL).run([1], [nothing])[0]
     assert np.array_equal(alone.front.prompts, both[1].front.prompts)
     assert alone.spent == both[1].spent
 
@@ -128,19 +130,19 @@ def test_a_search_that_was_interrupted_goes_on_as_if_it_had_not_been(
     asked = SMALL.model_copy(update={"rounds": 6})
     states = []
     nothing = [np.empty((0, LENGTH), np.int64)] * 2
-    whole = world.search(asked, method).run([0, 1], nothing, keep=states.append)
-    again = world.search(asked, method).run([0, 1], nothing, state=states[2])
-    for one, other in zip(whole, again, strict=True):
-        assert np.array_equal(one.slots.prompts, other.slots.prompts)
-        assert np.array_equal(one.front.values, other.front.values)
-        assert one.progress == other.progress
+    whole = world.populations(asked, method).run([0, 1], nothing, keep=states.append)
+    again = world.populations(asked, method).run([0, 1], nothing, state=states[2])
+    for first, other in zip(whole, again, strict=True):
+        assert np.array_equal(first.slots.prompts, other.slots.prompts)
+        assert np.array_equal(first.front.values, other.front.values)
+        assert first.progress == other.progress
 
 
 def test_a_search_begins_with_the_prompts_that_it_is_given(world: World) -> None:
     first, second = PAIRS[0]
     asked = SMALL.model_copy(update={"rounds": 1, "children": 1, "population": 1})
     given = np.array([[5, first, second]])
-    front = world.search(asked).run([0], [given])[0].front
+    front = world.populations(asked).run([0], [given])[0].front
     assert front.values.max() > 0
 
 
@@ -154,11 +156,13 @@ def test_methods_at_equal_compute_are_told_as_they_come_out() -> None:
         length=6, rounds=6, children=8, top=32, contexts=False, penalties=[0.001, 0.01]
     )
     best = {
-        method: np.array([each.front.values.max() for each in world.found(asked, method)])
+        method: np.array([each.front.values.max() for each in world.populations(asked, method)])
         for method in ("epo", "adaptive", "random")
     }
     spent = {
-        method: [each.spent for each in world.found(asked.model_copy(update={"rounds": 2}), method)]
+        method: [
+            each.spent for each in world.populations(asked.model_copy(update={"rounds": 2}), method)
+        ]
         for method in best
     }
     low, high = min(map(min, spent.values())), max(map(max, spent.values()))

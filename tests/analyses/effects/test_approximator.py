@@ -28,8 +28,8 @@ EFFECTS = VECTORS @ M + B + NOISE
 W_DEC = torch.nn.functional.normalize(torch.randn(D_SAE, D_MODEL, generator=GENERATOR), dim=1)
 
 
-def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.cosine_similarity(one, other, dim=0)
+def cosines(rows: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cosine_similarity(rows, other, dim=0)
 
 
 @pytest.fixture(scope="module")
@@ -256,9 +256,9 @@ def test_predictions_are_held_out_points_and_tops_of_every_row(fitted: Fit) -> N
 def test_latents_that_never_move_are_left_out_of_the_median() -> None:
     effects = EFFECTS.clone()
     effects[:, :30] = 0.7
-    found = fit(VECTORS, effects, Approximator(), W_DEC, seed=0)
-    assert found.metrics["r2_median"] > 0.9
-    assert found.latents["r2"].is_null().to_list() == [True] * 30 + [False] * 10
+    fitted = fit(VECTORS, effects, Approximator(), W_DEC, seed=0)
+    assert fitted.metrics["r2_median"] > 0.9
+    assert fitted.latents["r2"].is_null().to_list() == [True] * 30 + [False] * 10
     still = fit(VECTORS, torch.zeros(N, D_SAE), Approximator(), W_DEC, seed=0).metrics
     assert (still["r2"], still["r2_median"], still["r2_shuffled"]) == (None, None, None)
 

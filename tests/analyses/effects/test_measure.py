@@ -106,17 +106,17 @@ def test_a_vector_has_the_same_effects_to_the_bit_beside_other_vectors(baseline:
     vectors = unit_rows(4)
     others = torch.cat([unit_rows(3, seed=9), vectors[3:]])
     block, beside = (
-        measure_block(experiment(), some, range(4), baseline) for some in (vectors, others)
+        measure_block(experiment(), among, range(4), baseline) for among in (vectors, others)
     )
     assert torch.equal(block.effects[3], beside.effects[3])
     assert not torch.equal(block.effects[2], beside.effects[2])
 
 
 def test_another_batch_size_changes_effects_by_rounding_alone(baseline: Baseline) -> None:
-    one, other = (
+    first, other = (
         measure_block(experiment(rows), unit_rows(4), range(4), baseline) for rows in (8, 128)
     )
-    torch.testing.assert_close(one.effects, other.effects, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(first.effects, other.effects, atol=1e-4, rtol=1e-3)
 
 
 def test_a_scale_of_zero_has_the_baseline_s_own_noise() -> None:
@@ -190,9 +190,9 @@ def test_vectors_of_zeros_leave_the_effects_of_all_others_as_they_are(baseline: 
     vectors[[0, 2]] = 0
     block, alone = (
         measure_block(
-            experiment(scale=Scale(rule="fixed", value=2.0, tokens=64)), some, ids, baseline
+            experiment(scale=Scale(rule="fixed", value=2.0, tokens=64)), batch, ids, baseline
         )
-        for some, ids in ((vectors, range(4)), (vectors[[1, 3]], [1, 3]))
+        for batch, ids in ((vectors, range(4)), (vectors[[1, 3]], [1, 3]))
     )
     assert same(EffectBlock(*(column[[1, 3]] for column in block)), alone)
     assert [STATUSES[status] for status in block.status[[0, 2]]] == ["zero_vector"] * 2

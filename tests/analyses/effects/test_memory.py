@@ -139,8 +139,8 @@ def test_with_another_batch_size_nearly_every_text_is_the_same(family: str) -> N
     for rows in (16, 128):
         plan = Plan(64, 12, Sampling(), 0, "test", rows)
         batches = roll_out(lm, HOOK, group, Steered(vectors, scales, range(8)), plan)
-        found = torch.empty(8, 64, 12, dtype=torch.long)
+        drawn = torch.empty(8, 64, 12, dtype=torch.long)
         for batch in batches:
-            found[batch.vectors, batch.samples.start : batch.samples.stop] = batch.tokens
-        texts.append(found.view(-1, 12))
+            drawn[batch.vectors, batch.samples.start : batch.samples.stop] = batch.tokens
+        texts.append(drawn.view(-1, 12))
     assert (texts[0] == texts[1]).all(1).float().mean() > 0.995

@@ -31,8 +31,8 @@ def test_a_study_with_effects_alone_tells_their_fit_beside_its_control(
         "shuffled vectors it is -0.020." in index
     )
     text = (output / "effects.html").read_text()
-    for told in ("rows of the decoder of SAE main", "384", "1.910", "R² with shuffled vectors"):
-        assert told in text
+    for words in ("rows of the decoder of SAE main", "384", "1.910", "R² with shuffled vectors"):
+        assert words in text
     assert "figures/effect_scales.csv" in pages["effects.html"].links
 
 

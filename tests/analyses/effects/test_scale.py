@@ -41,8 +41,8 @@ def find(curve: Callable[[float], float], **settings: object) -> tuple[VectorSca
         calls += len(indices)
         return np.array([curve(scale) for scale in scales])
 
-    (found,) = find_scales(loss_at, 1, ScaleSearch(curve(0.0), Scale(**settings), NORM))  # type: ignore[arg-type]
-    return found, calls
+    (search_result,) = find_scales(loss_at, 1, ScaleSearch(curve(0.0), Scale(**settings), NORM))  # type: ignore[arg-type]
+    return search_result, calls
 
 
 CURVES = {
@@ -59,15 +59,15 @@ CURVES = {
 
 @pytest.mark.parametrize("name", CURVES)
 def test_the_loss_at_the_scale_found_meets_the_target(name: str) -> None:
-    found, calls = find(CURVES[name])
-    assert found.status == "ok"
-    assert found.loss == CURVES[name](found.scale)
+    scale, calls = find(CURVES[name])
+    assert scale.status == "ok"
+    assert scale.loss == CURVES[name](scale.scale)
     if (
         name == "step"
     ):  # no scale meets the target; the jump is found to the precision of `steps` halvings
-        assert found.scale == pytest.approx(7.0, abs=4 * NORM / 2**10)
+        assert scale.scale == pytest.approx(7.0, abs=4 * NORM / 2**10)
     else:
-        assert found.loss == pytest.approx(UNSTEERED + 0.5, abs=TOLERANCE * 0.5)
+        assert scale.loss == pytest.approx(UNSTEERED + 0.5, abs=TOLERANCE * 0.5)
     assert calls <= 22
 
 
@@ -84,8 +84,8 @@ def test_a_search_may_start_anywhere_and_is_short_near_the_answer(start: float) 
         scales.extend(tried)
         return UNSTEERED + 0.02 * tried**2.3
 
-    (found,) = find_scales(loss_at, 1, SEARCH, Start(start, 2.2))
-    assert found.loss == pytest.approx(UNSTEERED + 0.5, abs=TOLERANCE * 0.5)
+    (scale,) = find_scales(loss_at, 1, SEARCH, Start(start, 2.2))
+    assert scale.loss == pytest.approx(UNSTEERED + 0.5, abs=TOLERANCE * 0.5)
     assert scales[0] == min(start, 4 * NORM)
     assert len(scales) <= (2 if 3 < start < 5 else 12)
 
@@ -118,24 +118,24 @@ def test_losses_on_a_part_let_every_vector_begin_at_a_scale_of_its_own() -> None
     assert start is not None
     assert (start.power, start.part_ratio) == (pytest.approx(2, abs=1e-3), pytest.approx(1.3))
     tried.clear()
-    found = find_scales(loss_at, 4, SEARCH, start, part)
-    assert [one.status for one in found] == ["ok", "ok", "ok", "never_reached"]
-    for factor, one in zip(factors[:3], found, strict=False):
-        assert one.scale == pytest.approx((0.5 / factor) ** 0.5, rel=0.03)
+    results = find_scales(loss_at, 4, SEARCH, start, part)
+    assert [result.status for result in results] == ["ok", "ok", "ok", "never_reached"]
+    for factor, result in zip(factors[:3], results, strict=False):
+        assert result.scale == pytest.approx((0.5 / factor) ** 0.5, rel=0.03)
     first_round = np.array(tried[:3])
     np.testing.assert_allclose(first_round, (0.5 / factors[:3]) ** 0.5, rtol=0.03)
 
 
 def test_a_part_that_says_nothing_of_use_costs_no_answer() -> None:
     part = PartLosses(lambda indices, scales: np.full(len(indices), math.nan), 0.4)
-    (found,) = find_scales(lambda _, s: UNSTEERED + 0.02 * s**2, 1, SEARCH, Start(5.0, 2.0), part)
-    assert (found.status, found.scale) == ("ok", pytest.approx(5, rel=0.03))
+    (scale,) = find_scales(lambda _, s: UNSTEERED + 0.02 * s**2, 1, SEARCH, Start(5.0, 2.0), part)
+    assert (scale.status, scale.scale) == ("ok", pytest.approx(5, rel=0.03))
 
 
 @pytest.mark.parametrize("search", ["bisect", "scan"])
 def test_a_loss_above_the_target_at_zero_is_flagged(search: str) -> None:
-    found, calls = find(CURVES["square"], rule="loss", value=1.5, search=search)
-    assert found == VectorScale(0.0, UNSTEERED, "above_at_zero")
+    scale, calls = find(CURVES["square"], rule="loss", value=1.5, search=search)
+    assert scale == VectorScale(0.0, UNSTEERED, "above_at_zero")
     assert calls == 0
 
 
@@ -153,25 +153,25 @@ def test_a_loss_above_the_target_at_zero_is_flagged(search: str) -> None:
 def test_a_target_never_reached_is_flagged_and_the_scale_is_the_maximum(
     curve: Callable[[float], float], search: str
 ) -> None:
-    found, calls = find(curve, search=search)
-    assert (found.scale, found.status) == (4 * NORM, "never_reached")
-    assert found.loss == curve(4 * NORM)
+    scale, calls = find(curve, search=search)
+    assert (scale.scale, scale.status) == (4 * NORM, "never_reached")
+    assert scale.loss == curve(4 * NORM)
     assert calls <= 12
 
 
 def test_losses_that_are_not_numbers_count_as_infinite() -> None:
-    found, _ = find(lambda s: UNSTEERED if s < 3 else math.nan)
-    assert found.status == "ok"
-    assert found.scale == pytest.approx(3, abs=0.1)
-    assert math.isfinite(found.loss)
+    scale, _ = find(lambda s: UNSTEERED if s < 3 else math.nan)
+    assert scale.status == "ok"
+    assert scale.scale == pytest.approx(3, abs=0.1)
+    assert math.isfinite(scale.loss)
 
 
 def test_the_scan_interpolates_between_the_last_two_points_like_the_published_one() -> None:
-    found, calls = find(CURVES["square"], search="scan", steps=20)
+    scale, calls = find(CURVES["square"], search="scan", steps=20)
     # losses at 4 and 6 are 2.32 and 2.72
-    assert found.scale == pytest.approx(4 + 2 * 0.18 / 0.40)
+    assert scale.scale == pytest.approx(4 + 2 * 0.18 / 0.40)
     assert calls == 4
-    assert found.loss == CURVES["square"](found.scale)
+    assert scale.loss == CURVES["square"](scale.scale)
 
 
 def test_a_fixed_scale_is_taken_and_measured() -> None:
@@ -191,10 +191,10 @@ def test_searches_run_side_by_side_and_do_not_touch_each_other() -> None:
         rounds.append(len(indices))
         return UNSTEERED + slopes[indices] * scales**2
 
-    found = find_scales(loss_at, 4, SEARCH)
+    results = find_scales(loss_at, 4, SEARCH)
     assert rounds[0] == 4
-    for slope, one in zip(slopes, found, strict=True):
-        assert one == find(lambda s, slope=slope: UNSTEERED + slope * s**2)[0]  # type: ignore[misc]
+    for slope, result in zip(slopes, results, strict=True):
+        assert result == find(lambda s, slope=slope: UNSTEERED + slope * s**2)[0]  # type: ignore[misc]
 
 
 def test_a_mean_norm_that_is_no_number_is_refused() -> None:

@@ -61,11 +61,14 @@ class World:
         settings, shards = Activations(blocks_per_shard=blocks_per_shard), []
         folder = self.folder / f"cache-{blocks_per_shard}"
         for shard, first in enumerate(range(0, BLOCKS, blocks_per_shard)):
-            some = range(first, min(first + blocks_per_shard, BLOCKS))
-            blocks = np.repeat(np.array(some, np.int32), CONTEXT - 1)
-            positions = np.tile(np.arange(1, CONTEXT, dtype=np.int32), len(some))
+            of_shard = range(first, min(first + blocks_per_shard, BLOCKS))
+            blocks = np.repeat(np.array(of_shard, np.int32), CONTEXT - 1)
+            positions = np.tile(np.arange(1, CONTEXT, dtype=np.int32), len(of_shard))
             rows = ActivationRows(
-                self.x[some, 1:].flatten(0, 1), self.tokens[blocks, positions], positions, blocks
+                self.x[of_shard, 1:].flatten(0, 1),
+                self.tokens[blocks, positions],
+                positions,
+                blocks,
             )
             shards.append(shard_path(folder, shard, settings))
             write_shards(
@@ -74,7 +77,7 @@ class World:
         write_manifest(folder, shards)
         return ActivationStore.open(folder)
 
-    def found(
+    def written(
         self, name: str, settings: Examples = SETTINGS, store: ActivationStore | None = None
     ) -> Path:
         out = self.folder / name
@@ -89,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def folder(world: World) -> Path:
-    return world.found("examples")
+    return world.written("examples")
 
 
 def test_counts_equal_those_with_everything_in_memory(world: World, folder: Path) -> None:
@@ -239,9 +242,9 @@ def test_companions_are_the_largest_shares_of_a_dense_table_in_their_order(
             (latent, other, rank, both[latent, other]) for rank, other in enumerate(ranked)
         ]
     monkeypatch.setattr("saeflow.analyses.examples.cofiring._LATENTS_AT_ONCE", 7)
-    told: list[tuple[int, int]] = []
+    drawn: list[tuple[int, int]] = []
     entries_of = rows, latents.astype(np.int32), flat[rows, latents].astype(np.float32)
-    table = cofiring(*entries_of, 90, 40, 6, lambda *at: told.append(at))
+    table = cofiring(*entries_of, 90, 40, 6, lambda *at: drawn.append(at))
     assert table.select("latent", "other", "rank", "count").rows() == expected
     assert table["jaccard"].to_numpy() == pytest.approx(
         [both[a, b] / either[a, b] for a, b, *_ in expected]
@@ -251,7 +254,7 @@ def test_companions_are_the_largest_shares_of_a_dense_table_in_their_order(
     assert table["correlation"].to_numpy() == pytest.approx(
         [correlation[a, b] for a, b, *_ in expected], abs=1e-6
     )
-    assert told == [(min(last, 40), 40) for last in range(7, 46, 7)]
+    assert drawn == [(min(last, 40), 40) for last in range(7, 46, 7)]
     assert cofiring(*entries_of, 90, 40, 60)["count"].sum() == both.sum() - np.trace(both)
 
 
@@ -272,27 +275,27 @@ def test_nothing_depends_on_how_the_cache_and_the_entries_are_cut(
     monkeypatch.setattr(examples, "SHARD_ENTRIES", 300)
     monkeypatch.setattr("saeflow.activations.io.PIECE_ROWS", 64)
     monkeypatch.setattr("saeflow.activations.formats.PIECE_ROWS", 64)
-    again = world.found("again", store=world.cached(7))
+    again = world.written("again", store=world.cached(7))
     assert json.loads((again / "summary.json").read_text())["shards"] > 5
     for name in ("latents", "histogram", "contexts", "cofiring", "vocabulary"):
-        one, other = (pl.read_parquet(place / f"{name}.parquet") for place in (folder, again))
-        assert_frame_equal(one, other, rel_tol=1e-5)
+        first, other = (pl.read_parquet(place / f"{name}.parquet") for place in (folder, again))
+        assert_frame_equal(first, other, rel_tol=1e-5)
 
 
 def test_one_latent_is_found_without_reading_the_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(entries, "_GROUP_ENTRIES", 100)
-    out = world.found("groups")
+    out = world.written("groups")
     file = pq.ParquetFile(out / "activations/shard-00000.parquet")
     latents = [
         file.metadata.row_group(group).column(1).statistics for group in range(file.num_row_groups)
     ]
-    assert sum(found.min <= 12 <= found.max for found in latents) <= 4 < file.num_row_groups
+    assert sum(bounds.min <= 12 <= bounds.max for bounds in latents) <= 4 < file.num_row_groups
 
 
 def test_rows_are_drawn_for_companions_where_there_are_many(world: World) -> None:
-    few = world.found("few", Examples(cofiring_rows=300, strata=0))
+    few = world.written("few", Examples(cofiring_rows=300, strata=0))
     table = pl.read_parquet(few / "cofiring.parquet")
     whole = (world.z.reshape(-1, D_SAE) > 0).sum(axis=0)
     assert 0 < table["count"].max() < whole.max() / 2
@@ -334,7 +337,7 @@ def test_a_frequent_token_is_a_candidate_however_many_rare_ones_come_between() -
 
 
 def test_what_is_damaged_is_told_in_one_sentence(world: World, tmp_path: Path) -> None:
-    out = world.found("damaged")
+    out = world.written("damaged")
     (out / "activations/shard-00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(SaeflowError, match=r"cannot be read .*; if the workflow made"):
         list(entries.read_entries(out))

@@ -49,7 +49,7 @@ def test_latents_that_the_config_no_longer_asks_about_are_not_shown(
     config = yaml.safe_load((copy / "config.yaml").read_text())
     (copy / "config.yaml").write_text(yaml.safe_dump(config | {"logit_lens": None}))
     output = written_from(copy, tmp_path / "report")
-    assert {one["name"] for one in data(output, "latents-main")["statistics"]} == {
+    assert {statistic["name"] for statistic in data(output, "latents-main")["statistics"]} == {
         "density",
         "maximum",
         "mean_active",
@@ -70,9 +70,10 @@ def test_the_list_of_latents_holds_every_statistic_to_three_digits(
     activity = pl.read_parquet(study / "examples/main/latents.parquet")
     lens = pl.read_parquet(study / "logit_lens/main/latents.parquet")
     columns = {
-        one["name"]: unpacked_halves(one["values"], index["count"]) for one in index["statistics"]
+        statistic["name"]: unpacked_halves(statistic["values"], index["count"])
+        for statistic in index["statistics"]
     }
-    assert set(columns) == {one.name for one in STATISTICS} - {
+    assert set(columns) == {statistic.name for statistic in STATISTICS} - {
         "r2"
     }  # this study has no fit by latent
     np.testing.assert_allclose(columns["kurtosis"], lens["kurtosis"], rtol=1e-3)
@@ -155,8 +156,8 @@ def test_neighbours_are_those_of_the_full_table_of_cosines() -> None:
     decoder /= np.linalg.norm(decoder, axis=1, keepdims=True)
     cosines = decoder.astype(float) @ decoder.T.astype(float)
     np.fill_diagonal(cosines, -2)
-    found = latent_pages.nearest(decoder, range(100, 140), 5)
-    for place, pairs in zip(range(100, 140), found, strict=True):
+    neighbours = latent_pages.nearest(decoder, range(100, 140), 5)
+    for place, pairs in zip(range(100, 140), neighbours, strict=True):
         order = np.argsort(-cosines[place])[:5]
         assert [latent for latent, _ in pairs] == order.tolist()
         np.testing.assert_allclose([value for _, value in pairs], cosines[place][order], atol=1e-6)
@@ -171,11 +172,11 @@ def test_the_largest_are_in_order_and_never_unknown() -> None:
 
 
 def test_numbers_beyond_half_precision_stay_finite() -> None:
-    found = unpacked_halves(half_floats(np.array([1e9, -1e9, math.nan, 0.25])), 4)
-    assert found[0] == 65504
-    assert found[1] == -65504
-    assert math.isnan(found[2])
-    assert found[3] == 0.25
+    numbers = unpacked_halves(half_floats(np.array([1e9, -1e9, math.nan, 0.25])), 4)
+    assert numbers[0] == 65504
+    assert numbers[1] == -65504
+    assert math.isnan(numbers[2])
+    assert numbers[3] == 0.25
 
 
 def test_tokens_without_spaces_are_set_apart_in_contexts() -> None:

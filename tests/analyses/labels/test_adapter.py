@@ -88,14 +88,14 @@ def pairs(lm: LanguageModel, reading: Reading, planted: Adapter) -> Pairs:
 
 def test_the_model_says_products_with_what_is_put_in(lm: LanguageModel, reading: Reading) -> None:
     vectors = random_directions(3, lm.d_model, 4)
-    told = said(lm, reading, vectors, [[5], [9, 6], [11]], WHERE)
+    products = said(lm, reading, vectors, [[5], [9, 6], [11]], WHERE)
     logs = (vectors @ lm.model.lm_head.weight.T).log_softmax(-1)
-    assert told.losses[0].item() == pytest.approx(-logs[0, 5].item(), abs=1e-4)
-    assert told.right[2].item() == float(logs[2].argmax() == 11)
+    assert products.losses[0].item() == pytest.approx(-logs[0, 5].item(), abs=1e-4)
+    assert products.right[2].item() == float(logs[2].argmax() == 11)
     # the second token of a word follows the first, with nothing put in
     again = lm.model(torch.tensor([[*reading.prefix.placed.tokens, 9]])).logits[0, -1]
     both = -logs[1, 9] - again.log_softmax(-1)[6]
-    assert told.losses[1].item() == pytest.approx(both.item() / 2, abs=1e-4)
+    assert products.losses[1].item() == pytest.approx(both.item() / 2, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -184,14 +184,14 @@ def test_latents_are_explained_through_an_adapter_from_beginning_to_end() -> Non
     decoder = 5 * random_directions(20, lm.d_model, 5)
     blocks = torch.tensor([[0, *range(3, 15)]] * 2)
     promoted = pl.DataFrame({"latent": range(20), "token": ["cat", "dog", "tree", "mat"] * 5})
-    told = partial(adapted_explanations, lm, decoder, [3, 8], blocks)
-    result = told(promoted, asked, adapter, 0)
+    explained = partial(adapted_explanations, lm, decoder, [3, 8], blocks)
+    result = explained(promoted, asked, adapter, 0)
     assert set(result.explanations.labels["source"]) <= {"adapted"}
     assert result.explanations.texts["latent"].to_list() == [3, 8]
     assert set(result.held_out["way"]) == {"adapter", "bias", "shuffled", "plain"}
-    again = told(promoted, asked, adapter, 0)
+    again = explained(promoted, asked, adapter, 0)
     assert again.adapter.scale == result.adapter.scale
     assert again.explanations.texts.equals(result.explanations.texts)
     few = adapter.model_copy(update={"words": 4})
     with pytest.raises(SaeflowError, match=r"labels.adapter: \d words are left to fit on"):
-        told(None, asked, few, 0)
+        explained(None, asked, few, 0)

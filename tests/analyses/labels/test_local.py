@@ -49,18 +49,18 @@ def test_every_kind_of_question_is_answered(chats: bool) -> None:
         Question("generation", "cat", (), 1),
         Question("explanation", "", passages),
     ]
-    told = asker.tell(asked)
-    for answer in told[:2]:
+    replies = asker.tell(asked)
+    for answer in replies[:2]:
         assert answer.values is not None
         assert len(answer.values) == len(passages)
-    assert told[2].values is not None
-    assert told[2].values[0] in {1.0, 2.0, 3.0, 4.0, 5.0}
+    assert replies[2].values is not None
+    assert replies[2].values[0] in {1.0, 2.0, 3.0, 4.0, 5.0}
     alone = asker.tell([Question("detection", "cat", (passages[1],))])[0]
     assert alone.values is not None
-    assert told[0].values is not None
-    assert alone.values[0] == pytest.approx(told[0].values[1], abs=1e-4)
-    assert [answer.text for answer in asker.tell(asked)] == [answer.text for answer in told]
-    assert all(answer.text or answer.reason for answer in told[3:])
+    assert replies[0].values is not None
+    assert alone.values[0] == pytest.approx(replies[0].values[1], abs=1e-4)
+    assert [answer.text for answer in asker.tell(asked)] == [answer.text for answer in replies]
+    assert all(answer.text or answer.reason for answer in replies[3:])
 
 
 def test_peaks_are_the_largest_activations_of_a_text_without_bos() -> None:

@@ -16,7 +16,7 @@ from judge_server import KEY, serving, stats
 from judge_service import service
 from scipy.stats import mannwhitneyu
 
-from saeflow.analyses.labels.asking import HostedAsker, LabelTemplate, Question, Told
+from saeflow.analyses.labels.asking import HostedAsker, LabelTemplate, Question, Reply
 from saeflow.analyses.labels.explaining import explained
 from saeflow.analyses.labels.passages import PASSAGES, gather, read_cached
 from saeflow.analyses.labels.prompts import read_prompts
@@ -100,10 +100,10 @@ def test_labels_of_planted_latents_score_far_above_random_ones_by_every_scorer(
     url: str, tmp_path: Path, passages: pl.DataFrame
 ) -> None:
     who = asker(url, tmp_path)
-    told = answers(who, passages, "detection", "fuzzing")
+    answered = answers(who, passages, "detection", "fuzzing")
     intruders = answer_table(intruder_questions(passages, 8, planted.WORDS, 0), who)
     written = generation_table(planted.labels(), who, planted.activate, 4, 0)
-    every = pl.concat([told, intruders, written])
+    every = pl.concat([answered, intruders, written])
     assert every.schema == ANSWERS
     assert every["value"].null_count() == 0
     scores = score_table(every, SETTINGS, 0)
@@ -190,16 +190,16 @@ def test_faults_of_an_endpoint_cost_the_answers_that_they_befall_and_a_rerun_ask
     rates = {"http_500": 0.2, "truncated_json": 0.2, "refusal": 0.1, "rate_limit": 0.1}
     with serving(rates=json.dumps(rates)) as url:
         who = asker(url, tmp_path)
-        told = answers(who, passages, "detection")
+        answered = answers(who, passages, "detection")
         asked = stats(url)["requests"]
         again = answers(asker(url, tmp_path), passages, "detection")
         assert stats(url)["requests"] == asked
-    assert again.equals(told)
-    missing = told.filter(pl.col("value").is_null())
-    assert 0 < len(missing) < 0.3 * len(told)
+    assert again.equals(answered)
+    missing = answered.filter(pl.col("value").is_null())
+    assert 0 < len(missing) < 0.3 * len(answered)
     assert set(missing["reason"]) == {"refused: I would rather not."}
-    scores = score_table(told, SETTINGS, 0)
-    assert scores["missing"].sum() == told.filter(label="own")["value"].null_count()
+    scores = score_table(answered, SETTINGS, 0)
+    assert scores["missing"].sum() == answered.filter(label="own")["value"].null_count()
     assert scores["value"].min() > 0.95
 
 
@@ -210,10 +210,10 @@ def test_no_more_is_spent_than_may_be_and_what_was_answered_is_kept(
         answers(asker(url, tmp_path, max_calls=10, concurrency=2), passages, "detection")
     who = asker(url, tmp_path)
     before = stats(url)["requests"]
-    told = answers(who, passages, "detection")
-    whole = len({(row[0], row[2], row[4]) for row in told.iter_rows()}) // 5
+    answered = answers(who, passages, "detection")
+    whole = len({(row[0], row[2], row[4]) for row in answered.iter_rows()}) // 5
     assert stats(url)["requests"] - before < whole
-    assert told["value"].null_count() == 0
+    assert answered["value"].null_count() == 0
 
 
 def test_an_explainer_names_what_is_marked_in_the_passages_that_it_is_shown(
@@ -275,16 +275,16 @@ class Silent:
 
     name = "silent"
 
-    def tell(self, questions: list[Question]) -> list[Told]:
-        return [Told(None, None, "no answer") for _ in questions]
+    def tell(self, questions: list[Question]) -> list[Reply]:
+        return [Reply(None, None, "no answer") for _ in questions]
 
 
 def test_a_model_that_answers_nothing_leaves_no_score_and_no_label(passages: pl.DataFrame) -> None:
     asked = passage_questions(planted.labels(), passages, "detection", planted.WORDS, 0)
     asked += intruder_questions(passages, 2, planted.WORDS, 0)
-    told = answer_table(asked, Silent())
-    assert told["value"].null_count() == len(told)
-    scores = score_table(told, SETTINGS, 0)
+    answered = answer_table(asked, Silent())
+    assert answered["value"].null_count() == len(answered)
+    scores = score_table(answered, SETTINGS, 0)
     assert scores["value"].null_count() == len(scores)
     assert summary_table("main", scores, SETTINGS, 0).is_empty()
     assert label_table("main", [planted.labels()], scores)["doubtful"].all()

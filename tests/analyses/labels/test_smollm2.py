@@ -76,8 +76,9 @@ def test_the_kind_of_twelve_words_is_told_at_the_layers_norm_and_not_far_below_i
             states, _ = prefix.states(vectors, LAYER, "replace")
         logs = unembed(lm, states[:, -1]).float().log_softmax(-1)[:, kinds]
         for name, part in (("words", logs[: len(KINDS)]), ("random", logs[len(KINDS) :])):
-            told = (part - part.mean(0)).argmax(1)  # a kind that is named of all counts for none
-            right = told == torch.arange(len(KINDS))
+            # a kind that is named of all counts for none
+            kinds_named = (part - part.mean(0)).argmax(1)
+            right = kinds_named == torch.arange(len(KINDS))
             key = (name, scale) if bias is None else (name, scale, "bias")
             accuracy[key] = float(right.float().mean())
     assert accuracy["words", 2.0] >= 0.9

@@ -56,12 +56,12 @@ def drawn_sets(
 
 def each(order: Order, members: list[np.ndarray]) -> list[Standing]:
     """How each of some sets stands."""
-    found = standings(order, SetIndex.of(members, len(order.tokens)))
-    return [Standing(*one) for one in zip(*found, strict=True)]
+    columns = standings(order, SetIndex.of(members, len(order.tokens)))
+    return [Standing(*values) for values in zip(*columns, strict=True)]
 
 
 def as_sets(members: list[np.ndarray]) -> list[MemberSet]:
-    return [MemberSet(f"set_{place}", "user", "drawn", one) for place, one in enumerate(members)]
+    return [MemberSet(f"set_{place}", "user", "drawn", ids) for place, ids in enumerate(members)]
 
 
 def test_the_extreme_is_found_wherever_it_lies() -> None:
@@ -75,8 +75,8 @@ def test_the_extreme_is_found_wherever_it_lies() -> None:
             order = ordered(weights)
             members = drawn_sets(generator, (1, 2, tokens // 9, tokens // 2, tokens - 1), tokens)
             members += [
-                np.sort(order.tokens[some]).astype(np.int32)
-                for some in (slice(3, 40), slice(-9, -1))
+                np.sort(order.tokens[those]).astype(np.int32)
+                for those in (slice(3, 40), slice(-9, -1))
             ]
             members += [np.sort(order.tokens[::2]).astype(np.int32)]
             for own, standing in zip(members, each(order, members), strict=True):
@@ -187,10 +187,10 @@ def test_p_values_of_random_sets_are_uniform() -> None:
     generator = numpy_generator(0, "uniform", "sets")
     weights = generator.standard_normal(TOKENS).astype(np.float32)
     members = drawn_sets(generator, (40,) * 2000)
-    found = standings(ordered(weights), SetIndex.of(members, TOKENS))
+    p_values = standings(ordered(weights), SetIndex.of(members, TOKENS))
     for p in (
-        ks_p_values(found.ks, 40, TOKENS - 40),
-        rank_sum_p_values(found.auc, 40, TOKENS - 40),
+        ks_p_values(p_values.ks, 40, TOKENS - 40),
+        rank_sum_p_values(p_values.auc, 40, TOKENS - 40),
     ):
         assert stats.kstest(p, "uniform").pvalue > 1e-3
 
@@ -239,13 +239,13 @@ def test_planted_token_classes_are_found_with_the_right_sign() -> None:
     null = look_through(random_directions(1000, 64, generator), centred, members, 5)
     table = look_through(directions, centred, members, 5)
     sets, ids = as_sets(members), np.arange(TOKENS, dtype=np.int32)
-    found = enrichment.enriched(
+    enriched = enrichment.enriched(
         table, enrichment.p_values(table, null, sets, TOKENS), sets, "directions", 0.01
     )
-    found = enrichment.with_leading_edges(found, directions, centred, sets, ids)
+    enriched = enrichment.with_leading_edges(enriched, directions, centred, sets, ids)
     for place in range(3):
         for latent, sign in ((place, 1), (place + 3, -1)):
-            first = found.filter(latent=latent).row(0, named=True)
+            first = enriched.filter(latent=latent).row(0, named=True)
             assert (first["set"], np.sign(first["ks"]), np.sign(first["effect"])) == (
                 f"set_{place}",
                 sign,
@@ -257,7 +257,7 @@ def test_planted_token_classes_are_found_with_the_right_sign() -> None:
                 np.argmax(sign * (centred[members[place]] @ directions[latent]).numpy())
             ]
             assert first["leading_edge"][0] == extreme
-    assert found.filter(found["latent"] >= 6).height <= 3
+    assert enriched.filter(enriched["latent"] >= 6).height <= 3
 
 
 def test_topic_latents_are_enriched_for_their_topic_s_words_and_for_nothing_else() -> None:
@@ -266,7 +266,7 @@ def test_topic_latents_are_enriched_for_their_topic_s_words_and_for_nothing_else
     blocks = story_blocks(0, "sae", 2000, 64)
     tokens, topics, names = blocks.tokens, blocks.labels["topic"], blocks.label_names["topic"]
     tokenizer = tales_tokenizer()
-    known = vocabulary(tokenizer, len(tokenizer))
+    vocab = vocabulary(tokenizer, len(tokenizer))
     d_vocab, d_model = len(tokenizer), 64
     pairs = [(tokens[:, :-k] * d_vocab + tokens[:, k:]).ravel() for k in range(1, 7)]
     counts = (
@@ -289,24 +289,26 @@ def test_topic_latents_are_enriched_for_their_topic_s_words_and_for_nothing_else
     unembedding = torch.from_numpy(writes - writes.mean(0)).float()
     files = read_set_files([ROOT / "workflow/sets/tales.yaml"])
     sets = [
-        one for one in token_sets(known, TokenSetSelection().kinds, 5, files) if not one.left_out
+        token_set
+        for token_set in token_sets(vocab, TokenSetSelection().kinds, 5, files)
+        if not token_set.left_out
     ]
-    members = [one.members for one in sets]
+    members = [token_set.members for token_set in sets]
     null = look_through(random_directions(1000, d_model, generator), unembedding, members, 5)
     table = look_through(directions, unembedding, members, 5)
     tested = enrichment.p_values(table, null, sets, d_vocab)
-    found = enrichment.enriched(table, tested, sets, "directions", 0.05)
-    raised = found.filter(pl.col("latent") < 9, pl.col("effect") > 0)
-    own = {one.name: set(one.members.tolist()) for one in sets}
+    enriched = enrichment.enriched(table, tested, sets, "directions", 0.05)
+    raised = enriched.filter(pl.col("latent") < 9, pl.col("effect") > 0)
+    own = {token_set.name: set(token_set.members.tolist()) for token_set in sets}
     for latent, name in enumerate(names[1:]):
         of_the_topic = [
-            one for one in own if len(own[one] & own[name]) > len(own[one]) / 2
+            other for other in own if len(own[other] & own[name]) > len(own[other]) / 2
         ]  # accents are French
         found_sets = raised.filter(pl.col("latent") == latent)["set"].to_list()
         assert found_sets[0] == name
         assert set(found_sets) <= set(of_the_topic)
     assert len(sets) > 35
-    assert found.filter(pl.col("latent") >= 9).height <= 5
+    assert enriched.filter(pl.col("latent") >= 9).height <= 5
 
 
 def test_the_unweighted_score_of_gene_sets_is_the_statistic_and_weights_follow_the_definition() -> (
@@ -333,7 +335,7 @@ def test_permutation_p_values_of_random_sets_are_uniform_and_of_planted_ones_sma
         gsea.permuted(weights, own, 1.0, 99, numpy_generator(0, "one", i))
         for i, own in enumerate(members)
     ]
-    assert stats.kstest([one.p for one in tested], "uniform").pvalue > 1e-3
+    assert stats.kstest([tested_set.p for tested_set in tested], "uniform").pvalue > 1e-3
     best = np.argsort(-weights)[:30].astype(np.int32)
     planted = gsea.permuted(weights, best, 1.0, 99, numpy_generator(0, "best"))
     assert planted.p < 0.03

@@ -40,13 +40,13 @@ def words(count: int) -> Vocabulary:
 
 def test_moments_equal_scipy_s() -> None:
     weights = numpy_generator(0, "moments").gamma(2, 1, 5000).astype(np.float32)
-    found = moments(weights)
+    computed = moments(weights)
     wide = weights.astype(np.float64)
-    assert found.mean == pytest.approx(wide.mean(), rel=1e-6)
-    assert found.std == pytest.approx(wide.std(), rel=1e-5)
-    assert found.skewness == pytest.approx(stats.skew(wide), rel=1e-4)
-    assert found.kurtosis == pytest.approx(stats.kurtosis(wide), rel=1e-4)
-    assert found.entropy == pytest.approx(stats.entropy(np.exp(wide)), rel=1e-5)
+    assert computed.mean == pytest.approx(wide.mean(), rel=1e-6)
+    assert computed.std == pytest.approx(wide.std(), rel=1e-5)
+    assert computed.skewness == pytest.approx(stats.skew(wide), rel=1e-4)
+    assert computed.kurtosis == pytest.approx(stats.kurtosis(wide), rel=1e-4)
+    assert computed.entropy == pytest.approx(stats.entropy(np.exp(wide)), rel=1e-5)
 
 
 def test_a_single_spike_has_a_kurtosis_of_about_vocabulary_and_equal_weights_have_no_shape() -> (
@@ -115,8 +115,8 @@ def test_random_directions_are_given_a_class_no_more_often_than_is_stated() -> N
     generator = numpy_generator(0, "classes")
     rows = heavy_tailed_rows(generator)
     beyond = thresholds(*shape_of(random_directions(2000, 48, generator), rows), 0.05)
-    found = classify(*shape_of(random_directions(4000, 48, generator), rows), beyond)
-    assert np.mean(found != "none") < 0.05 + 3 * (0.05 * 0.95 / 4000) ** 0.5 + 0.01
+    classes = classify(*shape_of(random_directions(4000, 48, generator), rows), beyond)
+    assert np.mean(classes != "none") < 0.05 + 3 * (0.05 * 0.95 / 4000) ** 0.5 + 0.01
 
 
 def test_planted_shapes_are_given_their_class() -> None:
@@ -275,13 +275,13 @@ def test_after_the_last_layer_the_model_does_what_the_lens_predicts(family: str)
     direction = direction - direction.mean()  # so that a LayerNorm takes nothing of it away
     for amount in (1e-2, -1e-2):
         places = causal.LatentEdits(tokens, np.arange(2, 8), np.full(6, amount))
-        found = causal.change(lm, last, direction, places, range(lm.d_vocab))
-        assert found.measured.abs().max() > 1e-5
+        changed = causal.change(lm, last, direction, places, range(lm.d_vocab))
+        assert changed.measured.abs().max() > 1e-5
         # the length of the stream changes, too, which the lens does not see: a part of the same
         # order is left over
-        assert np.corrcoef(found.measured, found.predicted)[0, 1] > 0.9
+        assert np.corrcoef(changed.measured, changed.predicted)[0, 1] > 0.9
     weights = unembedding(lm, range(lm.d_vocab), ["final_norm"]) @ direction
-    assert np.corrcoef(weights, -found.predicted)[0, 1] > 0.99
+    assert np.corrcoef(weights, -changed.predicted)[0, 1] > 0.99
 
 
 def test_a_latent_is_added_at_one_position_and_nowhere_else() -> None:
@@ -290,9 +290,9 @@ def test_a_latent_is_added_at_one_position_and_nowhere_else() -> None:
     direction = torch.ones(lm.d_model) / lm.d_model**0.5
     hook = "blocks.0.hook_resid_post"
     places = causal.LatentEdits(tokens, np.array([3, 6]), np.array([2.0, 0.0]))
-    found = causal.change(lm, hook, direction, places, range(lm.d_vocab))
+    measured = causal.change(lm, hook, direction, places, range(lm.d_vocab))
     alone = causal.change(lm, hook, direction, places.part(slice(0, 1)), range(lm.d_vocab))
-    assert torch.allclose(found.measured, alone.measured / 2, atol=1e-6)
+    assert torch.allclose(measured.measured, alone.measured / 2, atol=1e-6)
     from saeflow.models.hooks import attach
 
     def edit(resid: torch.Tensor) -> torch.Tensor:

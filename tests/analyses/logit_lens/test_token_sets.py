@@ -73,15 +73,15 @@ def known_to(name: str) -> Vocabulary:
     return vocabulary(tokenizer, len(tokenizer))
 
 
-def texts_of(known: Vocabulary, sets: list[MemberSet], name: str) -> set[str]:
-    (one,) = (one for one in sets if one.name == name)
-    return {known.texts[place] for place in one.members}
+def texts_of(of: Vocabulary, sets: list[MemberSet], name: str) -> set[str]:
+    (token_set,) = (token_set for token_set in sets if token_set.name == name)
+    return {of.texts[place] for place in token_set.members}
 
 
 @pytest.mark.parametrize("name", ["byte level", "sentence piece"])
 def test_the_texts_of_tokens_join_to_the_text(name: str) -> None:
-    tokenizer, known = TOKENIZERS[name](), known_to(name)
-    by_id = dict(zip(known.ids.tolist(), known.texts, strict=True))
+    tokenizer, vocab = TOKENIZERS[name](), known_to(name)
+    by_id = dict(zip(vocab.ids.tolist(), vocab.texts, strict=True))
     for text in TEXT[:2]:
         joined = "".join(
             by_id[token] for token in tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -96,13 +96,13 @@ def test_the_texts_of_tokens_join_to_the_text(name: str) -> None:
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_built_in_sets_mean_the_same_with_every_tokenizer(name: str) -> None:
-    known = known_to(name)
-    sets = token_sets(known, KINDS, 1, {})
-    assert known.marks_space
-    assert {" the", " cat"} <= texts_of(known, sets, "starts_with_space")
-    assert not {"the", "at"} & texts_of(known, sets, "starts_with_space")
-    assert all(text[:1] != " " for text in texts_of(known, sets, "continues"))
-    assert texts_of(known, sets, "all_caps") <= {
+    vocab = known_to(name)
+    sets = token_sets(vocab, KINDS, 1, {})
+    assert vocab.marks_space
+    assert {" the", " cat"} <= texts_of(vocab, sets, "starts_with_space")
+    assert not {"the", "at"} & texts_of(vocab, sets, "starts_with_space")
+    assert all(text[:1] != " " for text in texts_of(vocab, sets, "continues"))
+    assert texts_of(vocab, sets, "all_caps") <= {
         " CIA",
         "CIA",
         " OLD",
@@ -114,40 +114,42 @@ def test_built_in_sets_mean_the_same_with_every_tokenizer(name: str) -> None:
         "IA",
         "LD",
     }
-    assert texts_of(known, sets, "all_caps")
-    assert {text.strip() for text in texts_of(known, sets, "sentence_end")} == {".", "!", "?", "…"}
-    assert all(set(text) & set("([{") for text in texts_of(known, sets, "open_bracket"))
-    assert {text.strip()[0] for text in texts_of(known, sets, "digits")} <= set("0123456789")
-    assert {len(text.strip()) for text in texts_of(known, sets, "digits_3")} <= {3}
-    assert " cat" in texts_of(known, sets, "letter_c") & texts_of(known, sets, "length_3")
-    special = texts_of(known, sets, "special")
+    assert texts_of(vocab, sets, "all_caps")
+    assert {text.strip() for text in texts_of(vocab, sets, "sentence_end")} == {".", "!", "?", "…"}
+    assert all(set(text) & set("([{") for text in texts_of(vocab, sets, "open_bracket"))
+    assert {text.strip()[0] for text in texts_of(vocab, sets, "digits")} <= set("0123456789")
+    assert {len(text.strip()) for text in texts_of(vocab, sets, "digits_3")} <= {3}
+    assert " cat" in texts_of(vocab, sets, "letter_c") & texts_of(vocab, sets, "length_3")
+    special = texts_of(vocab, sets, "special")
     assert special
-    for one in sets:
-        assert one.name == "special" or not special & {known.texts[place] for place in one.members}
-        assert (np.diff(one.members) > 0).all()
+    for token_set in sets:
+        assert token_set.name == "special" or not special & {
+            vocab.texts[place] for place in token_set.members
+        }
+        assert (np.diff(token_set.members) > 0).all()
 
 
 def test_tokens_of_bytes_are_shown_and_are_a_set() -> None:
-    known = known_to("byte level")
-    broken = texts_of(known, token_sets(known, KINDS, 1, {}), "broken_bytes")
+    vocab = known_to("byte level")
+    broken = texts_of(vocab, token_sets(vocab, KINDS, 1, {}), "broken_bytes")
     assert "\\xe6" in broken  # the first byte of 日
     assert " the" not in broken
 
 
 def test_a_tokenizer_without_marks_has_no_sets_of_spaces_and_skips_rows_without_a_token() -> None:
     tokenizer = tales_tokenizer()
-    known = vocabulary(tokenizer, len(tokenizer) + 64)
-    assert len(known.ids) == len(tokenizer)
-    assert not known.marks_space
-    assert known.special.sum() == 3
-    names = {one.name for one in token_sets(known, KINDS, 1, {})}
+    vocab = vocabulary(tokenizer, len(tokenizer) + 64)
+    assert len(vocab.ids) == len(tokenizer)
+    assert not vocab.marks_space
+    assert vocab.special.sum() == 3
+    names = {token_set.name for token_set in token_sets(vocab, KINDS, 1, {})}
     assert not {"starts_with_space", "continues"} & names
     assert vocabulary(tokenizer, 100).ids.max() == 99
 
 
 def test_sets_that_are_too_small_are_left_out_by_name() -> None:
     sets = token_sets(known_to("word piece"), KINDS, 4, {})
-    (brackets,) = (one for one in sets if one.name == "digits_4")
+    (brackets,) = (token_set for token_set in sets if token_set.name == "digits_4")
     assert brackets.left_out is not None
     assert "fewer than 4" in brackets.left_out
     assert len(brackets.members) == 0
@@ -155,7 +157,8 @@ def test_sets_that_are_too_small_are_left_out_by_name() -> None:
 
 def test_kinds_that_are_not_asked_for_are_not_there() -> None:
     assert {
-        one.kind for one in token_sets(known_to("word piece"), ["digits", "length"], 1, {})
+        token_set.kind
+        for token_set in token_sets(known_to("word piece"), ["digits", "length"], 1, {})
     } == {"digits", "length"}
 
 
@@ -164,7 +167,9 @@ def test_without_nltk_or_its_data_parts_of_speech_are_left_out_by_name(
 ) -> None:
     monkeypatch.setitem(sys.modules, "nltk", None)
     monkeypatch.setitem(sys.modules, "nltk.corpus", None)
-    sets = {one.name: one for one in token_sets(known_to("word piece"), KINDS, 1, {})}
+    sets = {
+        token_set.name: token_set for token_set in token_sets(known_to("word piece"), KINDS, 1, {})
+    }
     assert (
         sets["part_of_speech"].left_out == sets["first_names"].left_out == "nltk is not installed"
     )
@@ -173,7 +178,9 @@ def test_without_nltk_or_its_data_parts_of_speech_are_left_out_by_name(
         raise LookupError("averaged_perceptron_tagger_eng not found")
 
     monkeypatch.setitem(sys.modules, "nltk", types.SimpleNamespace(pos_tag=absent))
-    sets = {one.name: one for one in token_sets(known_to("word piece"), KINDS, 1, {})}
+    sets = {
+        token_set.name: token_set for token_set in token_sets(known_to("word piece"), KINDS, 1, {})
+    }
     assert sets["part_of_speech"].left_out == "nltk's data is not installed"
 
 
@@ -187,12 +194,12 @@ def test_parts_of_speech_and_names_come_from_nltk_where_it_is(
     corpus = types.SimpleNamespace(names=types.SimpleNamespace(words=lists.get))
     monkeypatch.setitem(sys.modules, "nltk", types.SimpleNamespace(pos_tag=tagged, corpus=corpus))
     monkeypatch.setitem(sys.modules, "nltk.corpus", corpus)
-    known = known_to("word piece")
-    sets = token_sets(known, KINDS, 1, {})
-    assert {" The", " An"} <= texts_of(known, sets, "tag_NNP")
-    assert " the" in texts_of(known, sets, "tag_NN")
+    vocab = known_to("word piece")
+    sets = token_sets(vocab, KINDS, 1, {})
+    assert {" The", " An"} <= texts_of(vocab, sets, "tag_NNP")
+    assert " the" in texts_of(vocab, sets, "tag_NN")
     assert (
-        texts_of(known, sets, "female_names") >= {" Paris"} == texts_of(known, sets, "male_names")
+        texts_of(vocab, sets, "female_names") >= {" Paris"} == texts_of(vocab, sets, "male_names")
     )
 
 
@@ -211,16 +218,16 @@ sets:
   endings: {pattern: 'at$'}
 """,
     )
-    known = known_to("byte level")
-    sets = token_sets(known, [], 1, read_set_files([path]))
-    assert [one.kind for one in sets] == ["user", "user"]
-    assert {" the", " The", "The", " CIA"} & texts_of(known, sets, "cats") >= {" the", " CIA"}
-    assert " cia" not in texts_of(known, sets, "cats")
-    assert all(text.endswith("at") for text in texts_of(known, sets, "endings"))
+    vocab = known_to("byte level")
+    sets = token_sets(vocab, [], 1, read_set_files([path]))
+    assert [token_set.kind for token_set in sets] == ["user", "user"]
+    assert {" the", " The", "The", " CIA"} & texts_of(vocab, sets, "cats") >= {" the", " CIA"}
+    assert " cia" not in texts_of(vocab, sets, "cats")
+    assert all(text.endswith("at") for text in texts_of(vocab, sets, "endings"))
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "sentence"),
     [
         ("sets:\n  a: {}\n", "sets.a: is empty; give words, a pattern or both"),
         ("sets:\n  a: {pattern: '['}\n", "sets.a.pattern: '[' is no regular expression"),
@@ -233,39 +240,41 @@ sets:
         ("sets:\n  a: {pattern: ''}\n", "sets.a: holds every token"),
     ],
 )
-def test_bad_sets_are_named_in_one_sentence(text: str, told: str, tmp_path: Path) -> None:
+def test_bad_sets_are_named_in_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
     path = user_file(tmp_path, text)
-    known = known_to("word piece")._replace(
+    vocab = known_to("word piece")._replace(
         special=np.zeros(len(known_to("word piece").ids), dtype=bool)
     )
     with pytest.raises(SaeflowError) as caught:
-        token_sets(known, KINDS, 1, read_set_files([path]))
+        token_sets(vocab, KINDS, 1, read_set_files([path]))
     lines = str(caught.value).splitlines()
-    assert any(told in line and line.startswith(str(path)) for line in lines)
+    assert any(sentence in line and line.startswith(str(path)) for line in lines)
     assert len(lines) <= 2
 
 
 def test_sets_survive_the_way_to_disk(tmp_path: Path) -> None:
-    known = known_to("byte level")
-    sets = token_sets(known, KINDS, 3, {})
-    save_sets(tmp_path, known, sets)
+    vocab = known_to("byte level")
+    sets = token_sets(vocab, KINDS, 3, {})
+    save_sets(tmp_path, vocab, sets)
     back = load_sets(tmp_path)
-    assert back.vocabulary.texts == known.texts
-    assert np.array_equal(back.vocabulary.ids, known.ids)
-    kept = [one for one in sets if not one.left_out]
-    assert [one.name for one in back.sets] == [one.name for one in kept]
+    assert back.vocabulary.texts == vocab.texts
+    assert np.array_equal(back.vocabulary.ids, vocab.ids)
+    kept = [token_set for token_set in sets if not token_set.left_out]
+    assert [token_set.name for token_set in back.sets] == [token_set.name for token_set in kept]
     assert all(
-        np.array_equal(one.members, its.members) for one, its in zip(back.sets, kept, strict=True)
+        np.array_equal(token_set.members, its.members)
+        for token_set, its in zip(back.sets, kept, strict=True)
     )
 
 
 def test_the_default_study_s_sets_are_the_words_of_its_topics() -> None:
     tokenizer, world = tales_tokenizer(), automaton()
-    known = vocabulary(tokenizer, len(tokenizer))
+    vocab = vocabulary(tokenizer, len(tokenizer))
     path = ROOT / "workflow/sets/tales.yaml"
     assert list(read_token_sets(path)) == list(TOPICS[1:])
-    for one in token_sets(known, [], 1, read_set_files([path])):
-        topic = TOPICS.index(one.name)
+    for token_set in token_sets(vocab, [], 1, read_set_files([path])):
+        topic = TOPICS.index(token_set.name)
         assert (
-            one.members.tolist() == np.flatnonzero(np.asarray(world.word_topic) == topic).tolist()
+            token_set.members.tolist()
+            == np.flatnonzero(np.asarray(world.word_topic) == topic).tolist()
         )

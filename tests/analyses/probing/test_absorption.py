@@ -71,13 +71,13 @@ def test_projections_are_of_decoder_rows_and_the_others_lie_along_the_direction(
     decoder = np.array([[1.0, 0.0], [0.8, 0.6], [0.05, 0.9987], [-1.0, 0.0]])
     latents = sparse.csr_array(np.array([[0.0, 2.0, 3.0, 1.0], [4.0, 1.0, 0.0, 0.0]]))
     x = np.array([[1.7, 2.0], [4.8, 0.6]])
-    found = projections(x, latents, decoder, np.array([0]), np.array([1.0, 0.0]))
-    np.testing.assert_allclose(found.whole, [1.7, 4.8])
-    np.testing.assert_allclose(found.own, [0.0, 4.0])
-    assert found.fires.tolist() == [False, True]
-    np.testing.assert_allclose(found.alone, [1.6, 4.0])
+    projected = projections(x, latents, decoder, np.array([0]), np.array([1.0, 0.0]))
+    np.testing.assert_allclose(projected.whole, [1.7, 4.8])
+    np.testing.assert_allclose(projected.own, [0.0, 4.0])
+    assert projected.fires.tolist() == [False, True]
+    np.testing.assert_allclose(projected.alone, [1.6, 4.0])
     np.testing.assert_allclose(
-        found.together, [1.6, 0.8]
+        projected.together, [1.6, 0.8]
     )  # the third is not along, the last against
 
 
@@ -156,9 +156,9 @@ def test_accuracies_of_few_latents_are_those_of_the_straightforward_loop() -> No
         which = np.argsort(-apart, kind="stable")[:k]
         model = LogisticRegression(max_iter=1000).fit(z[train][:, which], y[train])
         expected.append(float((model.predict(z[test][:, which]) == y[test]).mean()))
-    found = sparse_accuracies(sparse.csr_array(z), y, train, test)
-    np.testing.assert_allclose(found, expected)
-    assert found[0] > 0.6
+    accuracies = sparse_accuracies(sparse.csr_array(z), y, train, test)
+    np.testing.assert_allclose(accuracies, expected)
+    assert accuracies[0] > 0.6
 
 
 def test_scores_of_saes_that_differ_in_their_seed_are_one_row(tmp_path) -> None:
@@ -194,9 +194,9 @@ def test_scores_of_saes_that_differ_in_their_seed_are_one_row(tmp_path) -> None:
     # The standard error over splits is that of Nadeau and Bengio.
     own = table.filter(of="main-frozen", k=1).sort("seed")
     values, ratio = own["accuracy"].to_numpy(), own["test_rows"][0] / own["train_rows"][0]
-    told = scores("main-frozen", "hook", table, pl.DataFrame(schema=ABSORPTION))
+    scored = scores("main-frozen", "hook", table, pl.DataFrame(schema=ABSORPTION))
     expected = np.sqrt((1 / 5 + ratio) * values.var(ddof=1))
-    assert told["sparse_probing_1_se"] == pytest.approx(expected)
+    assert scored["sparse_probing_1_se"] == pytest.approx(expected)
 
 
 def test_letters_count_that_activations_tell_and_splits_in_which_they_tell_enough() -> None:

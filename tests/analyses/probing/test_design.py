@@ -140,15 +140,15 @@ def test_sets_of_several_classes_are_scored_as_the_mean_over_each_against_the_ot
         {"main": "hook"},
         0,
     )
-    found = summarise(
+    results = summarise(
         probe_set(
             named, {}, listed, FITTING, Regimes(scarcity=[], imbalance=[0.1], noise=[], k=[1]), 0
         ),
         0.95,
     )
-    one = of(found, regime="full", kind="latents", method="sparse", k=1)["auc"][0]
-    assert 0.78 < one < 0.9  # one class is told for certain, the others as not that one
-    assert "imbalance" not in set(found["regime"])
+    row = of(results, regime="full", kind="latents", method="sparse", k=1)["auc"][0]
+    assert 0.78 < row < 0.9  # one class is told for certain, the others as not that one
+    assert "imbalance" not in set(results["regime"])
 
 
 def test_random_latents_fire_as_often_as_those_they_stand_for() -> None:
@@ -184,9 +184,9 @@ def test_differences_across_sets_are_paired_with_bootstrap_and_wilcoxon(
     table = compare(results, quiver(results), settings, 0)
     row = table.filter(regime="full", kind="latents", method="sparse", k=1).row(0, named=True)
     case = ["set", "seed"]
-    one = results.filter(regime="full", kind="latents", method="sparse", k=1).sort(case)
+    rows = results.filter(regime="full", kind="latents", method="sparse", k=1).sort(case)
     base = results.filter(regime="full", kind="activations", method="logistic_ridge").sort(case)
-    by_set = (one["auc"] - base["auc"]).to_numpy().reshape(3, 5).mean(axis=1)
+    by_set = (rows["auc"] - base["auc"]).to_numpy().reshape(3, 5).mean(axis=1)
     assert row["difference"] == pytest.approx(by_set.mean())
     assert row["wilcoxon_p"] == pytest.approx(stats.wilcoxon(by_set).pvalue)
     assert (row["low"], row["high"]) == bootstrap(by_set, settings, 0)
@@ -241,12 +241,12 @@ def test_a_shifted_set_is_tested_by_what_was_fitted_to_the_set() -> None:
         "far": (np.arange(200, 300), 1 - texts.targets[200:])
     }  # where the label means the opposite
     listed = sources("planted", represented, table, FITTING, {"main": "hook"}, 0)
-    found = probe_set(
+    results = probe_set(
         own, shifted, listed, FITTING, Regimes(scarcity=[], imbalance=[], noise=[], k=[1]), 0
     )
-    far = found.filter(test_set="far", kind="latents", method="sparse", k=1)
+    far = results.filter(test_set="far", kind="latents", method="sparse", k=1)
     assert far["auc"].to_list() == [0.0] * 5
-    assert set(found.filter(regime="shuffled")["test_set"]) == {""}
+    assert set(results.filter(regime="shuffled")["test_set"]) == {""}
 
 
 def test_rows_are_cut_cleared_and_balanced_and_told(tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def test_correlations_of_sparse_latents_are_those_of_the_dense_matrix() -> None:
     z = (random.random((50, 8)) < 0.4) * random.normal(size=(50, 8))
     z[:, 5] = 0.0
     y = random.normal(size=50)
-    found = correlations(sparse.csr_array(z), y)
+    correlated = correlations(sparse.csr_array(z), y)
     expected = [np.corrcoef(z[:, j], y)[0, 1] if j != 5 else 0.0 for j in range(8)]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(correlated, expected, atol=1e-12)
 
 
 def planted(noise: bool = False) -> tuple[LabelledSet, list[Source], Any]:

@@ -254,7 +254,7 @@ def test_logistic_regression_scores_what_the_published_protocol_gives_step_by_st
     for number, (_, seen) in enumerate(parts):
         folds[seen] = number
     probe = on_activations("logistic_ridge", strengths.tolist())
-    (found,) = evaluate(probe, x[train], y[train], folds, [HeldOut(x[test], y[test])])
-    assert found.option == pytest.approx(best)
-    assert found.validation == pytest.approx(max(means), abs=1e-9)
-    assert found.areas == [pytest.approx(area(train, test, best), abs=1e-9)]
+    (evaluated,) = evaluate(probe, x[train], y[train], folds, [HeldOut(x[test], y[test])])
+    assert evaluated.option == pytest.approx(best)
+    assert evaluated.validation == pytest.approx(max(means), abs=1e-9)
+    assert evaluated.areas == [pytest.approx(area(train, test, best), abs=1e-9)]

@@ -84,14 +84,14 @@ def test_sets_that_tell_nothing_are_told_and_skipped_and_the_others_probed(
         "long": a_set(labels, [f"{story} {STORIES[0] * 3}" for story in STORIES]),
     }
     write_rows(tmp_path, sets, {}, readers, Reading(context=16), 0, silent)
-    told = {row["set"]: row for row in read_table(tmp_path / "sets.parquet", SETS).to_dicts()}
-    assert told["good"]["skipped"] is None
-    assert told["good"]["rows"] == 80
-    assert "has one class only ('yes', 20 rows)" in told["flat"]["skipped"]
-    assert "has 7 rows, 3 of them of the class 'yes'" in told["seven"]["skipped"]
-    assert told["same"]["contradictory"] == 80
-    assert "once texts are cut and cleared" in told["same"]["skipped"]
-    assert "once texts are cut" in told["long"]["skipped"]  # all end alike: nothing is left to tell
+    rows = {row["set"]: row for row in read_table(tmp_path / "sets.parquet", SETS).to_dicts()}
+    assert rows["good"]["skipped"] is None
+    assert rows["good"]["rows"] == 80
+    assert "has one class only ('yes', 20 rows)" in rows["flat"]["skipped"]
+    assert "has 7 rows, 3 of them of the class 'yes'" in rows["seven"]["skipped"]
+    assert rows["same"]["contradictory"] == 80
+    assert "once texts are cut and cleared" in rows["same"]["skipped"]
+    assert "once texts are cut" in rows["long"]["skipped"]  # all end alike: nothing is left to tell
     outputs = []
     fitting = Fitting(
         k=[1, 4], strengths=[0.1], activations=["logistic_ridge"], binarised=[], lasso=False

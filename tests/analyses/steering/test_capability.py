@@ -72,8 +72,8 @@ def test_losses_and_answers_equal_those_of_the_whole_model_with_a_hook_of_torch(
         addition = scale * steered.vector
         for item, block in enumerate(tiny_tokens(4, 12).tolist()):
             loss = -by_plain_torch(lm, block, addition).mean()
-            found = value(table, measure="text_loss", scale_index=index, item=item)
-            assert found == pytest.approx(float(loss), abs=1e-4)
+            measured = value(table, measure="text_loss", scale_index=index, item=item)
+            assert measured == pytest.approx(float(loss), abs=1e-4)
         for item, each in enumerate(QUESTIONS):
             prompt = lm.tokenize(f"Question: {each.question}\nAnswer:")
             said = []

@@ -80,7 +80,7 @@ def test_the_score_is_the_f1_of_firing_on_a_text_with_the_stated_share_of_the_go
     for latent in (3, 7, 39):
         recall = own.hits[:, latent].sum() / (TEXTS * OWN)
         neutral = own.negative_fired[:, latent].sum() / (TEXTS * TOKENS)
-        other = sum(one.positive_fired[:, latent].sum() for one in others) / (2 * TEXTS * TOKENS)
+        other = sum(each.positive_fired[:, latent].sum() for each in others) / (2 * TEXTS * TOKENS)
         # a million tokens, of which a share is on the goal
         hit, false = (
             1e6 * PREVALENCE * recall,

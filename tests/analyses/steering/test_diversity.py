@@ -35,8 +35,8 @@ def pairs_of_words(text: str) -> list[tuple[str, str]]:
 
 
 def dice(first: str, second: str) -> float:
-    one, other = set(pairs_of_words(first)), set(pairs_of_words(second))
-    return 2 * len(one & other) / (len(one) + len(other))
+    own, other = set(pairs_of_words(first)), set(pairs_of_words(second))
+    return 2 * len(own & other) / (len(own) + len(other))
 
 
 def alike(texts: list[str]) -> float:

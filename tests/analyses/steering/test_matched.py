@@ -42,7 +42,7 @@ def planted(goals: int = 2) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
 
 def test_behaviour_is_read_between_scales_where_a_planted_curve_has_the_level() -> None:
     completions, scores, kl = planted()
-    found = summarise(completions, scores, SETTINGS, 0, kl).matched
+    matched = summarise(completions, scores, SETTINGS, 0, kl).matched
     expected = {
         ("coherence", 0.75): 0.25 / 0.3,
         ("coherence", 0.2): 0.8 / 0.3,
@@ -50,7 +50,7 @@ def test_behaviour_is_read_between_scales_where_a_planted_curve_has_the_level() 
         ("kl", 3.0): 3.0,
     }
     for (cost, level), steps in expected.items():
-        rows = found.filter(cost=cost, level=level)
+        rows = matched.filter(cost=cost, level=level)
         assert len(rows) == 6
         for row in rows.iter_rows(named=True):
             rate = 0.2 if row["method"] == "method1" else 0.1
@@ -64,10 +64,10 @@ def test_a_method_that_never_comes_so_far_has_no_value_and_neither_has_its_avera
     completions, scores, kl = planted()
     short = completions.filter((pl.col("goal") != "goal1") | (pl.col("scale_index") < 3))
     left = scores.join(short, on="completion_id", how="semi")
-    found = summarise(short, left, SETTINGS, 0, kl).matched.filter(
+    matched = summarise(short, left, SETTINGS, 0, kl).matched.filter(
         cost="coherence", level=0.2, method="method0"
     )
-    assert found.select("goal", pl.col("behaviour").is_null()).rows() == [
+    assert matched.select("goal", pl.col("behaviour").is_null()).rows() == [
         ("goal0", False), ("goal1", True), (AVERAGE, True),
     ]  # fmt: skip
 
@@ -117,7 +117,7 @@ def test_divergence_is_that_of_two_whole_passes_and_zero_without_steering(
             "scale": [0.0, 2.5, 2.5, 2.5],
         }
     )
-    found = divergences(lm, HOOK, vector, table, batch=3)["kl"].to_list()
+    measured = divergences(lm, HOOK, vector, table, batch=3)["kl"].to_list()
     tokens = torch.tensor([lm.tokenize(texts[1])])
     with torch.no_grad():
         plain = lm.model(tokens).logits[0].double().log_softmax(-1)
@@ -125,10 +125,10 @@ def test_divergence_is_that_of_two_whole_passes_and_zero_without_steering(
             steered = lm.model(tokens).logits[0].double().log_softmax(-1)
     first = len(lm.tokenize(prompt))
     kl = (steered.exp() * (steered - plain)).sum(-1)[first - 1 : -1].mean().item()
-    assert found[0] == 0.0
-    assert found[1] == pytest.approx(kl, rel=1e-4)
+    assert measured[0] == 0.0
+    assert measured[1] == pytest.approx(kl, rel=1e-4)
     assert kl > 1e-4
-    assert found[2:] == [None, None]
+    assert measured[2:] == [None, None]
 
 
 # --- the second protocol --------------------------------------------------------------------------
@@ -164,8 +164,8 @@ def test_second_protocol_counts_a_completion_with_all_three_ratings_and_chooses_
         .then(None)
         .otherwise("score")
     )
-    found = summarise(completions, pl.concat([scores, extra]), SETTINGS, 0).three_way
-    whole = found.filter(split="all", goal="goal0", method="method0")
+    three_way = summarise(completions, pl.concat([scores, extra]), SETTINGS, 0).three_way
+    whole = three_way.filter(split="all", goal="goal0", method="method0")
     assert whole["n"].to_list() == [11, 12, 12, 12]
     assert whole["missing"].to_list() == [1, 0, 0, 0]
     assert whole["concept"].to_list() == [0.0, 0.5, 1.0, 1.5]

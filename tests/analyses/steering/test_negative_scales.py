@@ -74,11 +74,11 @@ def test_what_unsteered_text_is_compared_with_is_that_of_scale_zero() -> None:
 
 
 def test_summaries_take_the_control_from_scale_zero_wherever_it_stands() -> None:
-    found = summaries(2)
-    at_zero = found.summary.filter(scale=0.0, split="report").select(
+    summary = summaries(2)
+    at_zero = summary.summary.filter(scale=0.0, split="report").select(
         "goal", "method", unsteered_product="product"
     )
-    of_goals = found.best.filter(pl.col("goal") != "average").select(
+    of_goals = summary.best.filter(pl.col("goal") != "average").select(
         "goal", "method", "unsteered_product"
     )
     assert_frame_equal(of_goals, at_zero)
@@ -114,15 +114,15 @@ def test_of_equal_products_that_of_the_scale_nearer_to_zero_is_chosen() -> None:
 
 
 def test_figures_run_from_negative_scales_to_positive_ones_and_control_with_zero() -> None:
-    found = summaries(2)
-    rows = along_scale(found.summary)
+    summary = summaries(2)
+    rows = along_scale(summary.summary)
     figure = product_by_scale(rows)
     left, right = figure.axes[0].get_xlim()
     assert left < -0.9
     assert right > 0.9
     for draw in (goal_detail, pareto):
         draw(rows)
-    control = steered_behaviour(found.summary).filter(method="unsteered")
+    control = steered_behaviour(summary.summary).filter(method="unsteered")
     assert set(control["scale"]) == {0.0}
 
 
@@ -135,7 +135,7 @@ def test_a_vector_is_tried_backwards_at_the_terminal(tmp_path: Path) -> None:
             unit_rows(1)[0], {"hook": HOOK, "goal": "love", "method": "caa", "targets": {}}
         ),
     )
-    told = CliRunner().invoke(
+    steered = CliRunner().invoke(
         app,
         [
             "steer",
@@ -150,5 +150,5 @@ def test_a_vector_is_tried_backwards_at_the_terminal(tmp_path: Path) -> None:
             "2",
         ],
     )
-    assert told.exit_code == 0, told.output
-    assert "love by caa, scale -12.5" in told.output
+    assert steered.exit_code == 0, steered.output
+    assert "love by caa, scale -12.5" in steered.output

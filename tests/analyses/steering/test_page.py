@@ -41,11 +41,11 @@ def test_what_a_judge_cost_is_told_with_its_tokens(study: Path) -> None:
         Usage("judge-1", "rating@1", 1000, 1011, 152_000, 9_000, 0.0234),
         Usage("own", "pair@1", 8, 8, 900, 80, None),
     ]
-    found = SteeringFolder(folder, steering).results()
-    context = steering_context(found, []) | {"cost": Cost(1019, 0.0234, usage)}
+    results = SteeringFolder(folder, steering).results()
+    context = steering_context(results, []) | {"cost": Cost(1019, 0.0234, usage)}
     site = Site(folder.results(), {}, ["saeflow.analyses.steering"])
     text = site.page("steering.html", context).decode()
-    for told in (
+    for words in (
         "1,019 calls",
         "0.02 US dollars",
         "judge-1",
@@ -54,7 +54,7 @@ def test_what_a_judge_cost_is_told_with_its_tokens(study: Path) -> None:
         "0.0234",
         "no price is known",
     ):
-        assert told in text
+        assert words in text
 
 
 def scored(**products: float) -> pl.DataFrame:
@@ -112,7 +112,7 @@ def test_the_best_is_marked_only_where_every_rival_is_behind_by_the_corrected_te
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high", "told"),
+    ("value", "low", "high", "written"),
     [
         (0.0587, 0.00022, 0.1174, "0.06 [0.0002, 0.12]"),
         (-0.0041, -0.0072, -0.0011, "-0.004 [-0.01, -0.001]"),
@@ -121,9 +121,9 @@ def test_the_best_is_marked_only_where_every_rival_is_behind_by_the_corrected_te
     ],
 )
 def test_an_interval_that_excludes_zero_is_written_so_that_it_does(
-    value: float, low: float, high: float, told: str
+    value: float, low: float, high: float, written: str
 ) -> None:
-    assert results.Difference(value, low, high, 0.001, 0.01, 8).worded() == told
+    assert results.Difference(value, low, high, 0.001, 0.01, 8).worded() == written
 
 
 def test_a_difference_is_turned_round_with_its_interval() -> None:
@@ -243,8 +243,8 @@ def test_side_effects_tell_targets_from_all_other_latents() -> None:
     )
     (row,) = method_effects([goal_means(table, {0: 1.0}), pl.DataFrame()])
     assert (row.target, row.predicted, row.others) == (1.5, 2.0, 0.75)
-    found = strongest(table, {2: 1.0})["caa"]
-    assert [(effect.latent, effect.target) for effect in found] == [
+    sides = strongest(table, {2: 1.0})["caa"]
+    assert [(effect.latent, effect.target) for effect in sides] == [
         (2, True),
         (0, False),
         (1, False),
@@ -254,11 +254,13 @@ def test_side_effects_tell_targets_from_all_other_latents() -> None:
 
 
 def test_the_average_over_goals_weighs_goals_alike() -> None:
-    one = pl.DataFrame({"method": ["caa"], "latent": [0], "predicted": [1.0], "measured": [2.0]})
+    caa_alone = pl.DataFrame(
+        {"method": ["caa"], "latent": [0], "predicted": [1.0], "measured": [2.0]}
+    )
     other = pl.DataFrame(
         {"method": ["caa"] * 2, "latent": [0, 1], "predicted": [3.0, 0.0], "measured": [4.0, -1.0]}
     )
-    (row,) = method_effects([goal_means(one, {0: 1.0}), goal_means(other, {0: 2.0})])
+    (row,) = method_effects([goal_means(caa_alone, {0: 1.0}), goal_means(other, {0: 2.0})])
     assert (row.target, row.predicted, row.others) == (3.0, 2.0, 0.5)
 
 

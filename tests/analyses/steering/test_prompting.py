@@ -156,13 +156,13 @@ def test_divergence_is_that_of_predictions_behind_the_words_from_those_without()
     given = dict(prompts.select("prompt", "given_ids").iter_rows())
     for batch in (1, 5):
         kl = divergences_in_words(lm, completions, prompts, batch)["kl"].to_list()
-        for row, found in zip(completions.iter_rows(named=True), kl, strict=True):
+        for row, measured in zip(completions.iter_rows(named=True), kl, strict=True):
             steps = len(row["continuation_ids"]) + row["ended"]
             if not steps:
-                assert found is None
+                assert measured is None
                 continue
             if row["scale"] == 0:
-                assert found == 0.0
+                assert measured == 0.0
                 continue
             moved, usual = (
                 log_probabilities(lm, [*opening, *row["continuation_ids"]])[
@@ -171,7 +171,7 @@ def test_divergence_is_that_of_predictions_behind_the_words_from_those_without()
                 for opening in (given[row["prompt"]], row["prompt_ids"])
             )
             expected = (moved.exp() * (moved - usual)).sum(-1).mean()
-            assert found == pytest.approx(float(expected), abs=1e-4)
+            assert measured == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_capability_behind_words_counts_the_same_tokens_as_without() -> None:
@@ -194,8 +194,8 @@ def test_capability_behind_words_counts_the_same_tokens_as_without() -> None:
         logs = log_probabilities(lm, tokens)
         losses = [-logs[at - 1, tokens[at]] for at in range(len(front), len(tokens))]
         assert len(losses) == len(block) - 1
-        found = behind_words.filter(measure="text_loss", item=item)["value"].item()
-        assert found == pytest.approx(float(np.mean(losses)), abs=1e-4)
+        measured = behind_words.filter(measure="text_loss", item=item)["value"].item()
+        assert measured == pytest.approx(float(np.mean(losses)), abs=1e-4)
     said = []
     for answer in ("sat", "ran", "on the mat"):
         prompt = lm.tokenize(f"{CAT.text}Question: the cat\nAnswer:")
@@ -203,8 +203,8 @@ def test_capability_behind_words_counts_the_same_tokens_as_without() -> None:
         logs = log_probabilities(lm, tokens)
         said.append(float(sum(logs[at - 1, tokens[at]] for at in range(len(prompt), len(tokens)))))
     odds = said[0] - np.log(np.exp(said[1:]).sum())
-    found = behind_words.filter(measure="choice_log_odds")["value"].item()
-    assert found == pytest.approx(odds, abs=1e-4)
+    measured = behind_words.filter(measure="choice_log_odds")["value"].item()
+    assert measured == pytest.approx(odds, abs=1e-4)
     with pytest.raises(SaeflowError, match=r"steering\.prompting\.examples"):
         behind(lm, "the cat " * 40, blocks, [])
 

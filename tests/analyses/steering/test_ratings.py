@@ -33,7 +33,7 @@ def met(
     rows = [
         (
             goal,
-            one,
+            first,
             other,
             "I think",
             sample,
@@ -42,7 +42,7 @@ def met(
         )
         for goal in goals
         for sample in range(samples)
-        for (one, ours), (other, theirs) in combinations(strength.items(), 2)
+        for (first, ours), (other, theirs) in combinations(strength.items(), 2)
     ]
     return pl.DataFrame(
         rows,
@@ -66,52 +66,52 @@ def test_bradley_terry_is_the_maximum_of_the_likelihood() -> None:
 def test_a_method_that_never_lost_has_a_finite_rating_and_one_that_never_played_the_mean() -> None:
     wins = np.zeros((1, 3, 3))
     wins[0, 0, 1] = 10.0
-    found = bradley_terry(wins)[0]
-    assert np.isfinite(found).all()
-    assert found[0] > found[2] > found[1]
+    ratings = bradley_terry(wins)[0]
+    assert np.isfinite(ratings).all()
+    assert ratings[0] > ratings[2] > ratings[1]
 
 
 def test_elo_is_the_textbook_update_and_keeps_the_sum() -> None:
     first, second, preference = np.array([0, 1]), np.array([1, 2]), np.array([1.0, 0.5])
-    found = elo(first, second, preference, np.array([[0, 1], [1, 0]]), 3)
-    assert found[0] == pytest.approx(
+    rated = elo(first, second, preference, np.array([[0, 1], [1, 0]]), 3)
+    assert rated[0] == pytest.approx(
         [
             1008,
             992 + 16 * (0.5 - 1 / (1 + 10 ** (8 / 400))),
             1000 + 16 * (0.5 - 1 / (1 + 10 ** (-8 / 400))),
         ]
     )
-    assert found.sum(axis=1) == pytest.approx([3000, 3000])
+    assert rated.sum(axis=1) == pytest.approx([3000, 3000])
 
 
 def test_planted_strengths_are_found() -> None:
-    found = rate(met(STRENGTH, samples=400), 100, 0.95, 0)
-    assert dict(found.schema) == RATINGS_SCHEMA
-    assert found["method"].to_list() == list(STRENGTH)
-    assert found["n"].to_list() == [1200] * 4
-    assert found["bradley_terry"].to_list() == pytest.approx(list(STRENGTH.values()), abs=40)
-    assert found["elo"].to_list() == pytest.approx(list(STRENGTH.values()), abs=80)
-    assert (found["elo_low"] < found["elo"]).all()
-    assert (found["elo"] < found["elo_high"]).all()
+    rating = rate(met(STRENGTH, samples=400), 100, 0.95, 0)
+    assert dict(rating.schema) == RATINGS_SCHEMA
+    assert rating["method"].to_list() == list(STRENGTH)
+    assert rating["n"].to_list() == [1200] * 4
+    assert rating["bradley_terry"].to_list() == pytest.approx(list(STRENGTH.values()), abs=40)
+    assert rating["elo"].to_list() == pytest.approx(list(STRENGTH.values()), abs=80)
+    assert (rating["elo_low"] < rating["elo"]).all()
+    assert (rating["elo"] < rating["elo_high"]).all()
 
 
 def test_intervals_hold_planted_strengths_as_often_as_they_say() -> None:
     held = []
     for seed in range(40):
-        found = rate(met(STRENGTH, samples=60, seed=seed), 100, 0.9, seed)
-        truth = found["method"].replace_strict(STRENGTH)
+        rating = rate(met(STRENGTH, samples=60, seed=seed), 100, 0.9, seed)
+        truth = rating["method"].replace_strict(STRENGTH)
         held += (
-            (found["bradley_terry_low"] <= truth) & (truth <= found["bradley_terry_high"])
+            (rating["bradley_terry_low"] <= truth) & (truth <= rating["bradley_terry_high"])
         ).to_list()
     assert 0.83 < np.mean(held) < 0.97
 
 
 def test_ratings_do_not_depend_on_the_order_of_rows_and_pool_the_goals() -> None:
     table = met(STRENGTH, samples=20, goals=("one", "two"))
-    found, again = (rate(rows, 100, 0.95, 0) for rows in (table, table))
-    assert found.equals(again)
-    assert found["goal"].unique(maintain_order=True).to_list() == ["one", "two", AVERAGE]
-    assert found.filter(goal=AVERAGE)["n"].to_list() == [120] * 4
+    rating, again = (rate(rows, 100, 0.95, 0) for rows in (table, table))
+    assert rating.equals(again)
+    assert rating["goal"].unique(maintain_order=True).to_list() == ["one", "two", AVERAGE]
+    assert rating.filter(goal=AVERAGE)["n"].to_list() == [120] * 4
     assert rate(table.clear(), 100, 0.95, 0).is_empty()
 
 
@@ -119,18 +119,18 @@ def test_pairs_are_held_out_samples_at_the_chosen_scales() -> None:
     completions, scores = scored_study(goals=2, methods=3, scales=3, samples=10)
     completions = completions.with_columns(text=pl.concat_str(pl.lit("I think "), "completion_id"))
     best = summarise(completions, scores, Summary(bootstrap=100), 0).best
-    found = pair_up(completions, best, 4, 0.5, 0)
-    assert found.group_by("goal", "method", "other").len()["len"].to_list() == [4] * 6
+    pairs = pair_up(completions, best, 4, 0.5, 0)
+    assert pairs.group_by("goal", "method", "other").len()["len"].to_list() == [4] * 6
     chosen = {
         (row["goal"], row["method"]): row["scale_index"] for row in best.iter_rows(named=True)
     }
-    for row in found.iter_rows(named=True):
+    for row in pairs.iter_rows(named=True):
         for method, text in ((row["method"], row["text"]), (row["other"], row["other_text"])):
             goal, number = row["goal"][-1], method[-1]
             scale = chosen[row["goal"], method]
             assert text == f"I think {goal}/{number}/{scale}/I think/{row['sample']}"
     # The same samples for all, none of which helped to choose a scale.
-    assert found["sample"].n_unique() == 4
+    assert pairs["sample"].n_unique() == 4
     everything = pair_up(completions, best, 100, 0.5, 0)
     changed = scores.filter(
         pl.col("completion_id")
@@ -158,11 +158,11 @@ def test_a_judge_that_likes_what_stands_first_prefers_nothing(
     with serving() as url:
         judge = Judge(kind="openai", model="m")
         service = Service(judge, Calls(base_url=url), Ledger(tmp_path / "ledger.sqlite"))
-        found = judge_pairs(pairs, {"sea": "c"}, service)
+        judged = judge_pairs(pairs, {"sea": "c"}, service)
         assert service.ledger.spent().calls == 60
-    assert dict(found.schema) == PREFERENCES_SCHEMA
+    assert dict(judged.schema) == PREFERENCES_SCHEMA
     for row, text, other in zip(
-        found.iter_rows(named=True), pairs["text"], pairs["other_text"], strict=True
+        judged.iter_rows(named=True), pairs["text"], pairs["other_text"], strict=True
     ):
         ours, theirs = score_of("c", text), score_of("c", other)
         assert row["preference"] == (1.0 if ours > theirs else 0.5 if ours == theirs else 0.0)
@@ -190,9 +190,9 @@ def test_a_comparison_with_one_answer_missing_has_a_reason_and_no_preference(
     )  # fmt: skip
     with serving(rates='{"refusal": 1.0}') as url:
         judge = Judge(kind="openai", model="m")
-        found = judge_pairs(
+        judged = judge_pairs(
             pairs,
             {"sea": "c"},
             Service(judge, Calls(base_url=url), Ledger(tmp_path / "ledger.sqlite")),
         )
-    assert found.select("preference", "reason").row(0) == (None, "refused: I would rather not.")
+    assert judged.select("preference", "reason").row(0) == (None, "refused: I would rather not.")

@@ -36,19 +36,19 @@ def test_pairs_stay_together_when_scores_are_missing() -> None:
     completions, scores = scored_study(lost=0.1, prompts=("I think", "Last night"))
     summary = summarise(completions, scores, SETTINGS, 0).summary
     by_id = {(name, criterion): score for name, criterion, score, _ in scores.iter_rows()}
-    for found in summary.filter(pl.col("split") == "all").iter_rows(named=True):
+    for row in summary.filter(pl.col("split") == "all").iter_rows(named=True):
         pairs = [
             (by_id[c["completion_id"], "behaviour"], by_id[c["completion_id"], "coherence"])
             for c in completions.iter_rows(named=True)
             if (c["goal"], c["method"], c["scale_index"])
-            == (found["goal"], found["method"], found["scale_index"])
+            == (row["goal"], row["method"], row["scale_index"])
         ]
         both = [pair for pair in pairs if None not in pair]
-        assert found["n"] == len(both)
-        assert found["missing"] == len(pairs) - len(both)
-        assert found["behaviour"] == pytest.approx(np.mean([pair[0] for pair in both]))
-        assert found["coherence"] == pytest.approx(np.mean([pair[1] for pair in both]))
-        assert found["product"] == pytest.approx(
+        assert row["n"] == len(both)
+        assert row["missing"] == len(pairs) - len(both)
+        assert row["behaviour"] == pytest.approx(np.mean([pair[0] for pair in both]))
+        assert row["coherence"] == pytest.approx(np.mean([pair[1] for pair in both]))
+        assert row["product"] == pytest.approx(
             np.mean([pair[0] for pair in both]) * np.mean([pair[1] for pair in both])
         )
         lost = {
@@ -56,7 +56,7 @@ def test_pairs_stay_together_when_scores_are_missing() -> None:
             for i, kind in enumerate(("behaviour", "coherence"))
         }
         for criterion, count in lost.items():
-            assert (f"{criterion}: timeout ({count})" in found["reasons"]) == (count > 0)
+            assert (f"{criterion}: timeout ({count})" in row["reasons"]) == (count > 0)
 
 
 def test_halves_are_disjoint_exhaustive_and_the_same_for_every_group() -> None:
@@ -77,13 +77,13 @@ def test_halves_are_disjoint_exhaustive_and_the_same_for_every_group() -> None:
 def test_a_prompt_named_twice_has_twice_the_samples() -> None:
     completions, scores = scored_study(samples=8, prompts=("I think", "Last night"))
     twice = completions.with_columns(prompt=pl.lit("I think"))
-    found = summarise(twice, scores, SETTINGS, 0).summary
-    assert set(found.filter(pl.col("split") == "all")["n"]) == {16}
+    summary = summarise(twice, scores, SETTINGS, 0).summary
+    assert set(summary.filter(pl.col("split") == "all")["n"]) == {16}
     expected = summarise(completions, scores, SETTINGS, 0).summary
     columns = ["goal", "method", "scale_index", "behaviour", "coherence", "product"]
     of_all = pl.col("split") == "all"
     assert_frame_equal(
-        found.filter(of_all).select(columns), expected.filter(of_all).select(columns)
+        summary.filter(of_all).select(columns), expected.filter(of_all).select(columns)
     )
 
 
@@ -214,14 +214,14 @@ def test_comparisons_find_the_better_method_and_average_over_goals() -> None:
         return float(np.clip(rng.normal(0.3 + 0.4 * (method == 1 and scale == 2), 0.1), 0, 1))
 
     completions, scores = scored_study(goals=3, methods=3, samples=32, draw=better)
-    found = summarise(completions, scores, SETTINGS, 0)
+    summaries = summarise(completions, scores, SETTINGS, 0)
     assert set(
-        found.best.filter((pl.col("method") == "method1") & (pl.col("goal") != AVERAGE))[
+        summaries.best.filter((pl.col("method") == "method1") & (pl.col("goal") != AVERAGE))[
             "scale_index"
         ]
     ) == {2}
-    average = row(found.comparisons, goal=AVERAGE, method="method0", other="method1")
-    of_goals = found.comparisons.filter(
+    average = row(summaries.comparisons, goal=AVERAGE, method="method0", other="method1")
+    of_goals = summaries.comparisons.filter(
         (pl.col("goal") != AVERAGE)
         & (pl.col("method") == "method0")
         & (pl.col("other") == "method1")
@@ -230,9 +230,12 @@ def test_comparisons_find_the_better_method_and_average_over_goals() -> None:
     assert average["difference"] == pytest.approx(of_goals["difference"].mean())
     assert average["difference_low"] < average["difference"] < average["difference_high"] < 0
     assert average["p_value"] < 1e-3
-    assert row(found.comparisons, goal=AVERAGE, method="method0", other="method2")["p_value"] > 0.01
-    best = row(found.best, goal=AVERAGE, method="method1")
-    goals = found.best.filter((pl.col("goal") != AVERAGE) & (pl.col("method") == "method1"))
+    assert (
+        row(summaries.comparisons, goal=AVERAGE, method="method0", other="method2")["p_value"]
+        > 0.01
+    )
+    best = row(summaries.best, goal=AVERAGE, method="method1")
+    goals = summaries.best.filter((pl.col("goal") != AVERAGE) & (pl.col("method") == "method1"))
     for column in (
         "product",
         "behaviour",
@@ -260,9 +263,9 @@ def test_methods_with_planted_latents_make_no_claim_of_the_others_weaker() -> No
 
     def corrected(called: str) -> pl.DataFrame:
         named = completions.with_columns(pl.col("method").replace("method3", called))
-        found = summarise(named, scores, SETTINGS, 0).comparisons
+        summaries = summarise(named, scores, SETTINGS, 0).comparisons
         own = ~pl.any_horizontal(pl.col("method", "other").is_in(["method3", "sae_planted"]))
-        return found.filter(own).select(*columns, "p_value", "p_holm")
+        return summaries.filter(own).select(*columns, "p_value", "p_holm")
 
     apart, together = corrected("sae_planted"), corrected("method3")
     assert apart["p_value"].equals(together["p_value"])
@@ -271,16 +274,16 @@ def test_methods_with_planted_latents_make_no_claim_of_the_others_weaker() -> No
 
 
 def test_the_best_rows_are_rows_of_the_summary() -> None:
-    found = summarise(*scored_study(scales=5, lost=0.1), SETTINGS, 0)
-    for best in found.best.filter(pl.col("goal") != AVERAGE).iter_rows(named=True):
+    summaries = summarise(*scored_study(scales=5, lost=0.1), SETTINGS, 0)
+    for best in summaries.best.filter(pl.col("goal") != AVERAGE).iter_rows(named=True):
         where = {"goal": best["goal"], "method": best["method"]}
-        report = row(found.summary, **where, scale_index=best["scale_index"], split="report")
+        report = row(summaries.summary, **where, scale_index=best["scale_index"], split="report")
         assert report["selected"]
         assert all(
             best[column] == report[column]
             for column in ("scale", "product", "product_low", "behaviour_high", "n")
         )
-        of_all = found.summary.filter(
+        of_all = summaries.summary.filter(
             (pl.col("goal") == best["goal"]) & (pl.col("method") == best["method"])
         )
         chosen_among = of_all.filter("eligible")
@@ -294,7 +297,7 @@ def test_the_best_rows_are_rows_of_the_summary() -> None:
         )
         assert (
             best["unsteered_product"]
-            == row(found.summary, **where, scale_index=0, split="report")["product"]
+            == row(summaries.summary, **where, scale_index=0, split="report")["product"]
         )
 
 
@@ -311,8 +314,8 @@ def test_a_group_without_a_pair_has_null_values_and_is_never_chosen() -> None:
         .then(pl.lit("refused"))
         .otherwise(pl.col("reason")),
     )
-    found = summarise(completions, scores, SETTINGS, 0)
-    empty = row(found.summary, goal="goal0", method="method1", scale_index=1, split="all")
+    summaries = summarise(completions, scores, SETTINGS, 0)
+    empty = row(summaries.summary, goal="goal0", method="method1", scale_index=1, split="all")
     assert (empty["n"], empty["missing"], empty["product"], empty["product_low"]) == (
         0,
         16,
@@ -320,30 +323,30 @@ def test_a_group_without_a_pair_has_null_values_and_is_never_chosen() -> None:
         None,
     )
     assert empty["reasons"] == "coherence: refused (16)"
-    best = row(found.best, goal="goal0", method="method1")
+    best = row(summaries.best, goal="goal0", method="method1")
     assert (
         best["scale"],
         best["product"],
         best["in_sample_product"],
         best["unsteered_product"],
     ) == (None,) * 4
-    assert row(found.best, goal="goal1", method="method1")["scale_index"] != 2
-    assert row(found.best, goal=AVERAGE, method="method1")["product"] is None
-    assert row(found.best, goal=AVERAGE, method="method0")["product"] is not None
-    comparison = row(found.comparisons, goal="goal0", method="method0", other="method1")
+    assert row(summaries.best, goal="goal1", method="method1")["scale_index"] != 2
+    assert row(summaries.best, goal=AVERAGE, method="method1")["product"] is None
+    assert row(summaries.best, goal=AVERAGE, method="method0")["product"] is not None
+    comparison = row(summaries.comparisons, goal="goal0", method="method0", other="method1")
     assert (comparison["n"], comparison["difference"], comparison["p_value"]) == (0, None, None)
     assert (
-        row(found.comparisons, goal=AVERAGE, method="method0", other="method1")["difference"]
+        row(summaries.comparisons, goal=AVERAGE, method="method0", other="method1")["difference"]
         is None
     )
 
 
 def test_completions_without_any_score_are_missing_with_a_reason() -> None:
     completions, scores = scored_study(goals=1, methods=1, scales=2)
-    found = summarise(
+    summaries = summarise(
         completions, scores.filter(~pl.col("completion_id").str.starts_with("0/0/1/")), SETTINGS, 0
     )
-    unjudged = row(found.summary, goal="goal0", method="method0", scale_index=1, split="all")
+    unjudged = row(summaries.summary, goal="goal0", method="method0", scale_index=1, split="all")
     assert unjudged["reasons"] == "behaviour: not judged (16); coherence: not judged (16)"
     nothing = summarise(completions, scores.clear(), SETTINGS, 0)
     assert nothing.best["product"].is_null().all()
@@ -403,12 +406,12 @@ def test_a_scale_is_judged_by_the_half_that_has_fewer_scores() -> None:
 
 
 def test_one_method_makes_no_comparison_and_one_sample_leaves_a_wide_interval() -> None:
-    found = summarise(*scored_study(goals=1, methods=1, samples=1), SETTINGS, 0)
-    assert found.comparisons.is_empty()
-    one = row(found.summary, goal="goal0", method="method0", scale_index=0, split="all")
-    assert 0 <= one["product_low"] < one["product"] < one["product_high"] <= 1
-    assert one["behaviour_high"] - one["behaviour_low"] > 0.9
-    assert row(found.best, goal="goal0", method="method0")["product"] is None
+    summaries = summarise(*scored_study(goals=1, methods=1, samples=1), SETTINGS, 0)
+    assert summaries.comparisons.is_empty()
+    first = row(summaries.summary, goal="goal0", method="method0", scale_index=0, split="all")
+    assert 0 <= first["product_low"] < first["product"] < first["product_high"] <= 1
+    assert first["behaviour_high"] - first["behaviour_low"] > 0.9
+    assert row(summaries.best, goal="goal0", method="method0")["product"] is None
 
 
 @pytest.mark.parametrize(
@@ -433,9 +436,9 @@ def test_tables_survive_the_disk(tmp_path: Path) -> None:
     full = scores.with_columns(judge=pl.lit("planted"), attempt=pl.lit(1), cached=pl.lit(False))
     write_scores(folder / "scores.parquet", full)
     assert_frame_equal(read_scores(folder / "scores.parquet"), full, check_dtypes=False)
-    found = summarise(completions, scores, SETTINGS, 0)
-    write_summaries(folder, found)
-    for name, table, read in zip(Summaries._fields, found, read_summaries(folder), strict=True):
+    summaries = summarise(completions, scores, SETTINGS, 0)
+    write_summaries(folder, summaries)
+    for name, table, read in zip(Summaries._fields, summaries, read_summaries(folder), strict=True):
         assert dict(table.schema) == SCHEMAS[name]
         assert_frame_equal(read, table)
         assert_frame_equal(pl.read_csv(folder / f"{name}.csv", schema=SCHEMAS[name]), table)
@@ -451,10 +454,10 @@ def test_tables_survive_the_disk(tmp_path: Path) -> None:
 def test_a_study_of_the_papers_size_takes_seconds() -> None:
     completions, scores = scored_study(goals=9, methods=6, scales=8, samples=64)
     start = time.perf_counter()
-    found = summarise(completions, scores, Summary(bootstrap=1000), 0)
+    summaries = summarise(completions, scores, Summary(bootstrap=1000), 0)
     assert time.perf_counter() - start < 20
-    assert len(found.summary) == 9 * 6 * 8 * 3
-    assert len(found.comparisons) == (9 + 1) * 15
+    assert len(summaries.summary) == 9 * 6 * 8 * 3
+    assert len(summaries.comparisons) == (9 + 1) * 15
 
 
 def test_means_are_the_same_to_the_last_bit_in_whatever_order_samples_are_added() -> None:

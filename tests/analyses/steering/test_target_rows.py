@@ -107,12 +107,12 @@ def test_shared_targets_and_those_that_goals_name_are_marked() -> None:
         "–",
         "",
     )
-    told = sentences(rows)
-    assert told[0].startswith("Of 1 target latents 1 are chosen again"), (
+    lines = sentences(rows)
+    assert lines[0].startswith("Of 1 target latents 1 are chosen again"), (
         "nothing was chosen for a goal that names its own"
     )
-    assert told[1].startswith("love share targets")
-    assert len(told) == 2, "nothing was planted"
+    assert lines[1].startswith("love share targets")
+    assert len(lines) == 2, "nothing was planted"
     assert sentences([]) == []
 
 
@@ -147,12 +147,12 @@ def test_methods_with_planted_latents_take_no_part_in_which_method_wins(tmp_path
         goal=pl.Series(names), shared_with=pl.Series([names[1], names[0]])
     )
     two.write_parquet(study / "steering/targets.parquet")
-    known = RECOVERY.with_columns(feature=pl.Series(["x", *names]))
+    recovery = RECOVERY.with_columns(feature=pl.Series(["x", *names]))
     measured = pl.read_parquet(study / "saes/main/recovery.parquet").join(
-        known, on="feature", how="semi"
+        recovery, on="feature", how="semi"
     )
     measured = measured.drop("detectors", "detectors_f1")
-    measured.join(known.drop("label"), on="feature").write_parquet(
+    measured.join(recovery.drop("label"), on="feature").write_parquet(
         study / "saes/main/recovery.parquet"
     )
     table = pl.read_parquet(study / "steering/best.parquet")

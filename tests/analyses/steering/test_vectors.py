@@ -157,9 +157,9 @@ def test_sae_ts_without_bias_weight_moves_the_target_most_of_all_unit_vectors() 
 
 @pytest.mark.parametrize("method", ["sae", "sae_ts", "pinverse", "rotation"])
 def test_a_planted_latent_is_steered_to_as_a_chosen_one_is(method: str) -> None:
-    known = replace(INPUTS, planted={5: 1.0}, pinverse_form="published")
-    same = build_vector(method, replace(known, targets={5: 1.0}))
-    vector, norm = build_vector(f"{method}_planted", known)
+    inputs = replace(INPUTS, planted={5: 1.0}, pinverse_form="published")
+    same = build_vector(method, replace(inputs, targets={5: 1.0}))
+    vector, norm = build_vector(f"{method}_planted", inputs)
     assert torch.equal(vector, same.vector)
     assert norm == same.norm
     assert not torch.allclose(vector, vector_of(method, INPUTS))
@@ -303,10 +303,10 @@ def test_fgaa_targets_what_differs_most_and_is_neither_dense_nor_from_bos() -> N
     difference = torch.tensor([9.0, 5.0, 3.0, 1.0, 0.0, -1.0, -4.0, -8.0])
     density = torch.tensor([0.5, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 0.2])
     from_bos = torch.tensor([False, True, False, False, False, False, False, False])
-    found = differing_latents(
+    differing = differing_latents(
         difference, from_bos, density, Fgaa(density=0.1, positive=2, negative=1)
     )
-    assert found == {2: 3 / 8, 3: 1 / 8, 6: -4 / 8}
+    assert differing == {2: 3 / 8, 3: 1 / 8, 6: -4 / 8}
     many = differing_latents(
         difference, from_bos, density, Fgaa(density=0.1, positive=100, negative=0)
     )
@@ -360,11 +360,11 @@ def test_completions_have_their_schema_and_every_cell_of_the_grid_once() -> None
 
 
 def test_at_scale_zero_all_methods_write_the_same_texts() -> None:
-    one, other = completions("caa", 0), completions("sae", 1)
+    caa, other = completions("caa", 0), completions("sae", 1)
     unsteered = pl.col("scale_index") == 0
-    assert one.filter(unsteered)["text"].equals(other.filter(unsteered)["text"])
-    assert not one.filter(~unsteered)["text"].equals(other.filter(~unsteered)["text"])
-    assert not set(one["completion_id"]) & set(other["completion_id"])
+    assert caa.filter(unsteered)["text"].equals(other.filter(unsteered)["text"])
+    assert not caa.filter(~unsteered)["text"].equals(other.filter(~unsteered)["text"])
+    assert not set(caa["completion_id"]) & set(other["completion_id"])
 
 
 def test_a_completion_keeps_its_text_and_name_when_the_grid_grows() -> None:

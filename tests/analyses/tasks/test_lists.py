@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from saeflow.analyses.tasks.lists import SPLITS, Pair, read_lists, read_pairs
+from saeflow.analyses.tasks.lists import SPLITS, Pair, read_lists, read_task
 from saeflow.analyses.tasks.settings import TaskLists, TaskName, TaskPrompts
 from saeflow.errors import SaeflowError
 
@@ -58,7 +58,7 @@ def test_a_pair_and_its_reverse_are_never_in_two_splits(tmp_path: Path) -> None:
 
 def test_csv_and_json_hold_the_same_pairs(tmp_path: Path) -> None:
     as_csv, as_json = (written(tmp_path, many(), f"own.{end}") for end in ("csv", "json"))
-    assert read_pairs(as_csv) == read_pairs(as_json) == [Pair(*row) for row in many()]
+    assert read_task(as_csv) == read_task(as_json) == [Pair(*row) for row in many()]
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,10 @@ def test_exchanged_examples_have_the_outputs_of_others_and_the_same_words() -> N
         with_examples(split["test"], split["train"], 4, np.random.default_rng(0), each)
         for each in (False, True)
     )
-    for one, other in zip(plain, exchanged, strict=True):
-        assert not set(one.examples) & set(other.examples)
+    for prompt, other in zip(plain, exchanged, strict=True):
+        assert not set(prompt.examples) & set(other.examples)
         for part in (0, 1):
-            words = [sorted(pair[part] for pair in each.examples) for each in (one, other)]
+            words = [sorted(pair[part] for pair in each.examples) for each in (prompt, other)]
             assert words[0] == words[1]
 
 

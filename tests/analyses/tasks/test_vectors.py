@@ -11,7 +11,7 @@ from tiny_models import tiny_language_model
 
 from saeflow.analyses.tasks.answering import Answers
 from saeflow.analyses.tasks.prompts import Question
-from saeflow.analyses.tasks.shares import Ends, Told
+from saeflow.analyses.tasks.shares import Ends, Shares
 from saeflow.analyses.tasks.sweep import layers_of, sweep
 from saeflow.analyses.tasks.vectors import (
     chosen_heads,
@@ -54,8 +54,8 @@ def test_exchanged_examples_say_no_more_than_none(
 def test_pairs_are_told_with_what_the_model_says_of_them(
     tables: tuple[pl.DataFrame, pl.DataFrame],
 ) -> None:
-    told = tables[1].filter(split="test", condition="few_shot")
-    means = told.group_by("task").agg(pl.col("loss").mean())
+    few_shot = tables[1].filter(split="test", condition="few_shot")
+    means = few_shot.group_by("task").agg(pl.col("loss").mean())
     row = tables[0].filter(kind="few_shot")
     joined = means.join(row, on="task")
     torch.testing.assert_close(joined["loss"].to_torch(), joined["loss_right"].to_torch())
@@ -132,9 +132,9 @@ def test_shares_lie_between_the_ends_and_are_null_where_there_is_no_gap() -> Non
     zero = 4 + torch.rand(40, generator=generator)
     few = 1 + torch.rand(40, generator=generator)
     half = Answers((zero + few) / 2, right)
-    told = Told(Ends(Answers(zero, right), Answers(few, right)), 400, 0.95, 0, "one")
-    assert told.recovered(half) == pytest.approx((0.5, 0.5, 0.5))
-    noisy = told.recovered(Answers(half.loss + torch.randn(40, generator=generator), right))
+    shares = Shares(Ends(Answers(zero, right), Answers(few, right)), 400, 0.95, 0, "one")
+    assert shares.recovered(half) == pytest.approx((0.5, 0.5, 0.5))
+    noisy = shares.recovered(Answers(half.loss + torch.randn(40, generator=generator), right))
     assert noisy.low < noisy.value < noisy.high
-    none = Told(Ends(Answers(few, right), Answers(zero, right)), 400, 0.95, 0, "one")
+    none = Shares(Ends(Answers(few, right), Answers(zero, right)), 400, 0.95, 0, "one")
     assert none.row(half)["recovered"] is None

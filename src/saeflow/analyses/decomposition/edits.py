@@ -96,9 +96,9 @@ def edit_table(
         settings: level and draws of the intervals.
         seed: of the study.
     """
-    told = summarise(measured, settings, seed)
+    summary = summarise(measured, settings, seed)
     said = [(name, kind, latents) for name, (kind, latents) in kinds.items()]
     schema = {"tried": pl.String, "kind": pl.String, "latents": pl.Int32}
     names = pl.DataFrame(said, schema=schema, orient="row")
-    joined = told.rename({"kind": "tried"}).join(names, on="tried", maintain_order="left")
+    joined = summary.rename({"kind": "tried"}).join(names, on="tried", maintain_order="left")
     return joined.select(list(EDITS))

@@ -105,7 +105,7 @@ def _stand_in(edits: pl.DataFrame) -> Iterator[str]:
     odds = edits.filter(measure="log_odds")
     most = max(odds["latents"].drop_nulls().to_list())
 
-    def told(edit: str, kind: str, label: str) -> str:
+    def with_interval(edit: str, kind: str, label: str) -> str:
         k = None if kind == "whole" else most
         rows = odds.filter(
             pl.col("latents").eq_missing(k), edit=edit, kind=kind, label=label
@@ -116,10 +116,10 @@ def _stand_in(edits: pl.DataFrame) -> Iterator[str]:
         for label in odds["label"].unique(maintain_order=True):
             yield (
                 f"With a sum of {most} latents {what} in its place, the log-odds of the behaviour "
-                f"on '{label}' go from {told('none', 'whole', label)} to "
-                f"{told(edit, 'sum', label)}; with the direction itself to "
-                f"{told(edit, 'whole', label)}, with such sums for random directions to "
-                f"{told(edit, 'random', label)}."
+                f"on '{label}' go from {with_interval('none', 'whole', label)} to "
+                f"{with_interval(edit, 'sum', label)}; with the direction itself to "
+                f"{with_interval(edit, 'whole', label)}, with such sums for random directions to "
+                f"{with_interval(edit, 'random', label)}."
             )
 
 
@@ -198,8 +198,8 @@ def _kept(row: dict[str, Any]) -> list[str]:
 def _apart(row: dict[str, Any]) -> str:
     """How far two trainings are from each other."""
     ends = f"{readable(row['low'])} to {readable(row['high'])}"
-    told = "" if row["low"] <= 0 <= row["high"] else ", which is not zero"
+    excludes_zero = "" if row["low"] <= 0 <= row["high"] else ", which is not zero"
     return (
         f"{row['direction']}: the {row['measure']} of {row['first']} less that of {row['second']} "
-        f"is {readable(row['difference'])} ({ends}, {row['seeds']} seeds each){told}."
+        f"is {readable(row['difference'])} ({ends}, {row['seeds']} seeds each){excludes_zero}."
     )

@@ -115,7 +115,7 @@ def _about_pairs(study: Study, own: Diffing) -> list[Complaint]:
     first, others = base(study, own), compared(study, own)
     for name, saes in own.matching.pairs.items():
         key = f"diffing.matching.pairs.{name}"
-        told = len(complaints)
+        before = len(complaints)
         for place, sae in enumerate(saes):
             wanted, which = (others, "a compared model") if place else ([first], "the base")
             if sae not in study.saes:
@@ -127,7 +127,7 @@ def _about_pairs(study: Study, own: Diffing) -> list[Complaint]:
             else:
                 continue
             complaints.append((f"{key}.{place}", reason))
-        hooks = [study.hook_of(sae) for sae in saes] if len(complaints) == told else []
+        hooks = [study.hook_of(sae) for sae in saes] if len(complaints) == before else []
         if len(set(hooks)) > 1:
             reason = f"'{saes[0]}' reads {hooks[0]}, '{saes[1]}' {hooks[1]}; name SAEs of one hook"
             complaints.append((key, reason))

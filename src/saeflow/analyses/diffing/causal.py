@@ -140,7 +140,7 @@ def measure_causes(
     model, whole = text.sources[sides.tuned[0]].name, len(text.tokens)
     count = whole + (len(prompts.tokens) if prompts else 0)
 
-    def told(done: int) -> None:
+    def report(done: int) -> None:
         if progress:
             progress(done, count)
 
@@ -153,7 +153,7 @@ def measure_causes(
         for number, own in enumerate(values):
             sums[number] += np.bincount(block, own, whole)
         counts += np.bincount(block, minlength=whole)
-        told(passed.first + len(passed.tokens))
+        report(passed.first + len(passed.tokens))
     tables = [_table(tried, sums, counts, (model, None, None), resampled, seed)]
     if prompts:
         asked_text = text._replace(tokens=prompts.tokens)
@@ -167,7 +167,7 @@ def measure_causes(
             order = prompts.places[rows].argsort(1).argsort(1)
             own = values.reshape(len(tried), *order.shape)
             kl[:, rows] = np.take_along_axis(own, order[None], axis=2)
-            told(whole + rows.stop)
+            report(whole + rows.stop)
         tables += _by_position(tried, kl, prompts, model, resampled, seed)
     return pl.concat(tables)
 

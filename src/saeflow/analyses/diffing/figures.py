@@ -96,8 +96,8 @@ def diffing_norms_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return "No data: no latent of a crosscoder fires on the text."
     counts = rows.group_by("class", maintain_order=True).agg(pl.col("count").sum())
-    told = ", ".join(f"{row['count']} {words(row['class'])}" for row in counts.to_dicts())
-    return f"Histograms of the compared model's share of latents' norms, by class: {told}."
+    by_class = ", ".join(f"{row['count']} {words(row['class'])}" for row in counts.to_dicts())
+    return f"Histograms of the compared model's share of latents' norms, by class: {by_class}."
 
 
 def of_causes(causal: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -172,11 +172,11 @@ def diffing_causes_alt(rows: pl.DataFrame) -> str:
     """For those who do not see it."""
     if rows.is_empty():
         return "No data: no contribution of a latent was put into a model."
-    told = "; ".join(
+    by_set = "; ".join(
         f"{row['number']} {words(row['name'])} of {row['sae']}: {row['recovered']:.2f}"
         for row in rows.filter(kind="class").iter_rows(named=True)
     )
-    return f"Shares of the divergence that latents recover, with intervals. By class {told}."
+    return f"Shares of the divergence that latents recover, with intervals. By class {by_set}."
 
 
 def of_scatter(scatter: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -214,13 +214,13 @@ def diffing_scatter_alt(rows: pl.DataFrame) -> str:
         return "No data: no latent of a crosscoder fires on the text."
     above = pl.col("activation_tuned") > pl.col("activation_base")
     shares = rows.group_by([*KEYS, "latent"], maintain_order=True).agg(above.mean().alias("share"))
-    told = "; ".join(
+    by_latent = "; ".join(
         f"{row['latent']} of {row['sae']} on {100 * row['share']:.0f} %"
         for row in shares.to_dicts()
     )
     return (
         "Scatter plots of latents, the base's activations against the compared model's. The share "
-        f"of tokens where the latter are larger: {told}."
+        f"of tokens where the latter are larger: {by_latent}."
     )
 
 

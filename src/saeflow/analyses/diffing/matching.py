@@ -187,14 +187,14 @@ def match_latents(
             (first.encode(passed.x[part, 0]), second.encode(passed.x[part, 1])) for part in parts
         ]
 
-    def told(passed: Passed, before: int) -> None:
+    def report(passed: Passed, before: int) -> None:
         if progress:
             progress(before + passed.first + len(passed.tokens), 2 * blocks)
 
     for passed in text.passes(groups):
         for z, other in latents(passed):
             correlation.add(z, other)
-        told(passed, 0)
+        report(passed, 0)
     directions = [normalize(sae.W_dec.float(), dim=1) for sae in saes]
     cosines = (directions[0] @ directions[1].T).cpu().numpy()
     match = best_match(correlation.matrix(), [fired > 0 for fired in correlation.fired], cosines)
@@ -202,7 +202,7 @@ def match_latents(
     for passed in text.passes(groups):
         for z, other in latents(passed):
             sums.add(z, other, passed.group)
-        told(passed, blocks)
+        report(passed, blocks)
     generator = numpy_generator(seed, "diffing", "matching")
     weights = random_weights(np.arange(groups), resampled.draws, generator)[:, :-1]
     drawn = sums.correlations(weights)

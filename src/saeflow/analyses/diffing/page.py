@@ -62,7 +62,7 @@ def _of_model(folder: StudyFolder, own: Diffing, name: str) -> dict[str, Any]:
     continuations = folder.table(f"{place}/continuations")
     return {
         "name": name,
-        "lead": list(_told(divergence, differences, lens, steered, name)),
+        "lead": list(_lead(divergence, differences, lens, steered, name)),
         "divergence": divergence.to_dicts(),
         "places": folder.table(f"{place}/places").head(SHOWN).to_dicts(),
         "tokens": folder.table(f"{place}/tokens").head(SHOWN).to_dicts(),
@@ -80,7 +80,7 @@ def _of_model(folder: StudyFolder, own: Diffing, name: str) -> dict[str, Any]:
     }
 
 
-def _told(
+def _lead(
     divergence: pl.DataFrame,
     differences: pl.DataFrame,
     lens: pl.DataFrame,
@@ -328,10 +328,10 @@ def _of_positions(causal: pl.DataFrame) -> dict[str, Any]:
 
 def _what(row: Mapping[str, Any]) -> str:
     """What was put in, in words."""
-    told = KINDS[row["kind"]]
+    name = KINDS[row["kind"]]
     if row["name"]:
-        told += f" ({row['name'].replace('_', ' ')})"
-    return f"{told}, {row['number']}" if row["number"] else told
+        name += f" ({row['name'].replace('_', ' ')})"
+    return f"{name}, {row['number']}" if row["number"] else name
 
 
 def _latents(

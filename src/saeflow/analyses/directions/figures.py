@@ -94,11 +94,13 @@ def candidate_map_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return "No data: no direction of the study has candidates."
     chosen = rows.filter("chosen")
-    told = ", ".join(
+    choices = ", ".join(
         f"{row['direction']} of {row['model']} {row['position']} after layer {row['layer']}"
         for row in chosen.iter_rows(named=True)
     )
-    return f"Heat maps of the log-odds that each candidate leaves when ablated; chosen are {told}."
+    return (
+        f"Heat maps of the log-odds that each candidate leaves when ablated; chosen are {choices}."
+    )
 
 
 def rates(edits: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -155,12 +157,12 @@ def rate_bars_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return "No data: no edit of the study was measured."
     own = rows.filter(kind="direction")
-    told = "; ".join(
+    by_edit = "; ".join(
         f"{row['direction']} of {row['model']}, {EDITS[row['edit']]}, {row['label']}: "
         f"{row['value']:.2f}"
         for row in own.filter(pl.col("edit") != "add").iter_rows(named=True)
     )
-    return f"Shares of answers that show the behaviour, with intervals. {told}."
+    return f"Shares of answers that show the behaviour, with intervals. {by_edit}."
 
 
 def additions(edits: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -282,12 +284,12 @@ def transfer_matrix_alt(rows: pl.DataFrame) -> str:
     """For those who do not see it."""
     if rows.is_empty():
         return "No data: the study edits one model, so there is no transfer."
-    told = "; ".join(
+    by_source = "; ".join(
         f"{row['direction']} of {row['source']} in {row['model']}, {EDITS[row['edit']]}, "
         f"{row['label']}: {row['value'] - row['unedited']:+.1f}"
         for row in rows.iter_rows(named=True)
     )
-    return f"Matrices of the change of log-odds. {told}."
+    return f"Matrices of the change of log-odds. {by_source}."
 
 
 def _several(study: Any) -> bool:

@@ -136,15 +136,15 @@ def _sentences(edits: pl.DataFrame, own: Directions) -> Iterator[str]:
     if edits.is_empty():
         return
 
-    def told(edit: str, kind: str, label: str | None, measure: str, scale: float) -> str | None:
+    def value(edit: str, kind: str, label: str | None, measure: str, scale: float) -> str | None:
         label_is = pl.col("label").is_null() if label is None else pl.col("label") == label
         rows = edits.filter(label_is, edit=edit, kind=kind, measure=measure, scale=scale)
         return _interval(rows.row(0, named=True)) if len(rows) else None
 
     shown, absent = own.prompts.with_it, own.prompts.without_it
-    before = told("none", "direction", shown, "phrases", 0.0)
-    after = told("ablate", "direction", shown, "phrases", 0.0)
-    random = told("ablate", "random", shown, "phrases", 0.0)
+    before = value("none", "direction", shown, "phrases", 0.0)
+    after = value("ablate", "direction", shown, "phrases", 0.0)
+    random = value("ablate", "random", shown, "phrases", 0.0)
     yield (
         f"ablated, the share of answers to '{shown}' that show the behaviour goes from {before} to "
         f"{after}; with random directions ablated it is {random}."
@@ -152,22 +152,22 @@ def _sentences(edits: pl.DataFrame, own: Directions) -> Iterator[str]:
     near = min(own.measures.scales, key=lambda scale: abs(scale - 1))
     yield (
         f"{near:g} gaps of it added, the share of answers to '{absent}' goes from "
-        f"{told('none', 'direction', absent, 'phrases', 0.0)} to "
-        f"{told('add', 'direction', absent, 'phrases', near)}; with as much of random directions "
-        f"it is {told('add', 'random', absent, 'phrases', near)}."
+        f"{value('none', 'direction', absent, 'phrases', 0.0)} to "
+        f"{value('add', 'direction', absent, 'phrases', near)}; with as much of random directions "
+        f"it is {value('add', 'random', absent, 'phrases', near)}."
     )
     if own.prompts.lookalike:
         label = own.prompts.lookalike
         yield (
-            f"of answers to '{label}', {told('none', 'direction', label, 'phrases', 0.0)} show it "
-            f"unedited and {told('ablate', 'direction', label, 'phrases', 0.0)} ablated."
+            f"of answers to '{label}', {value('none', 'direction', label, 'phrases', 0.0)} show it "
+            f"unedited and {value('ablate', 'direction', label, 'phrases', 0.0)} ablated."
         )
     yield (
-        f"ablation moves the model by {told('ablate', 'direction', absent, 'kl_token', 0.0)} nats "
+        f"ablation moves the model by {value('ablate', 'direction', absent, 'kl_token', 0.0)} nats "
         f"per token on '{absent}' and raises the loss on text by "
-        f"{told('ablate', 'direction', None, 'loss_increase', 0.0)} nats per token; addition, by "
-        f"{told('add', 'direction', absent, 'kl_token', near)} and "
-        f"{told('add', 'direction', None, 'loss_increase', near)}."
+        f"{value('ablate', 'direction', None, 'loss_increase', 0.0)} nats per token; addition, by "
+        f"{value('add', 'direction', absent, 'kl_token', near)} and "
+        f"{value('add', 'direction', None, 'loss_increase', near)}."
     )
 
 

@@ -141,11 +141,11 @@ def dream(work: Workshop, groups: Sequence[Group], beat: Beat | None = None) -> 
         for rows in contexts.values():
             tables["contexts"] += rows
         for method in work.asked.search.methods:
-            found = studio.found(method, beat)
-            for place, (target, table) in enumerate(zip(group.targets, found, strict=True)):
+            searched = studio.search(method, beat)
+            for place, (target, table) in enumerate(zip(group.targets, searched, strict=True)):
                 of = {"target": target.name, "method": method}
-                front, told = studio.told(place, table)
-                tables["fronts"] += [of | row for row in told]
+                front, listed = studio.listed(place, table)
+                tables["fronts"] += [of | row for row in listed]
                 tables["progress"] += [of | row for row in _progress(table, work.asked)]
                 spent = int(table["spent"].max() or 0)  # type: ignore[arg-type]
                 beside = contexts[target.name]
@@ -175,7 +175,7 @@ class _Studio:
         held = vocabulary(lm.tokenizer, lm.d_vocab)
         self._texts = dict(zip(held.ids.tolist(), held.texts, strict=True))
 
-    def found(self, method: Method, beat: Beat | None) -> list[pl.DataFrame]:
+    def search(self, method: Method, beat: Beat | None) -> list[pl.DataFrame]:
         """What each target's search by a method found, from where it is kept if it is."""
         targets = self._group.targets
         made_from = {f"{each.kind}-{each.name}-{method}": [repr(each)] for each in targets}
@@ -252,7 +252,7 @@ class _Studio:
             "tokens": [self._texts.get(token, f"[{token}]") for token in ids],
         }
 
-    def told(self, place: int, table: pl.DataFrame) -> tuple[Front, list[dict[str, Any]]]:
+    def listed(self, place: int, table: pl.DataFrame) -> tuple[Front, list[dict[str, Any]]]:
         """The front of a search, and what is told of some of its prompts."""
         rows = table.filter(what="front")
         n = self._work.asked.search.length
@@ -261,7 +261,7 @@ class _Studio:
             rows["value"].to_numpy(),
             rows["cross_entropy"].to_numpy(),
         )
-        own, told = front.spread(self._work.asked.report.prompts), []
+        own, shown = front.spread(self._work.asked.report.prompts), []
         ids = own.prompts.tolist()
         read = self._reader.read(ids)
         of = torch.full((len(ids),), place)
@@ -269,7 +269,7 @@ class _Studio:
         for number, prompt in enumerate(ids):
             again = torch.tensor([read[number] or prompt])
             score = self._scorer.score(again, of[:1])
-            told.append(
+            shown.append(
                 {
                     "place": number,
                     "value": own.values[number],
@@ -282,7 +282,7 @@ class _Studio:
                     "along": along[number].tolist(),
                 }
             )
-        return front, told
+        return front, shown
 
     def _lent(self, place: int, prompt: Int64[np.ndarray, " n"], value: float) -> list[float]:
         """What each token lends to the value: the value less the mean of that with other tokens in
@@ -333,8 +333,8 @@ def distinctness(prompts: Int64[np.ndarray, "rows n"]) -> float | None:
     """One less the mean overlap (Jaccard) of the tokens of two prompts; None of fewer than two."""
     sets = [set(row) for row in prompts.tolist()]
     overlaps = [
-        len(one & other) / len(one | other)
-        for place, one in enumerate(sets)
+        len(tokens & other) / len(tokens | other)
+        for place, tokens in enumerate(sets)
         for other in sets[:place]
     ]
     return 1 - float(np.mean(overlaps)) if overlaps else None

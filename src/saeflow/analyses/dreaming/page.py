@@ -27,7 +27,7 @@ class Piece(NamedTuple):
     text: str
     depth: int
     """Of its ground; 0 has none."""
-    told: str
+    hint: str
 
 
 class PromptLine(NamedTuple):
@@ -154,8 +154,8 @@ def _line(row: Mapping[str, Any], most: float, note: str) -> PromptLine:
     pieces = []
     for token, along, share in zip(row["tokens"], row["along"], lent, strict=True):
         depth = round(DEPTHS * min(max(along / most, 0.0), 1.0)) if most > 0 else 0
-        told = f"{readable(along)} here"
+        hint = f"{readable(along)} here"
         if share is not None:
-            told += f"; lends {readable(share)} to the value"
-        pieces.append(Piece(token, depth, told))
+            hint += f"; lends {readable(share)} to the value"
+        pieces.append(Piece(token, depth, hint))
     return PromptLine(pieces, readable(row["value"]), readable(row["cross_entropy"]), note)

@@ -74,8 +74,8 @@ def latent_density(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         median, never, every = own.select("median", "never", "all").row(0)
         if median is not None:
             panel.axvline(median, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        told = f"{never:,} of {every:,} never fire"
-        panel.set_title(told if len(names) == 1 else f"{words(name)}: {told}", fontsize=9)
+        summary = f"{never:,} of {every:,} never fire"
+        panel.set_title(summary if len(names) == 1 else f"{words(name)}: {summary}", fontsize=9)
         panel.grid(axis="x", visible=False)
     axes[0].set_xscale("log")  # shared by all panels
     axes[0].xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")

@@ -318,8 +318,8 @@ def scored(
         for first in range(0, len(words), ROWS_AT_ONCE):
             part = slice(first, first + ROWS_AT_ONCE)
             vectors = injected(directions[part], scale, place)
-            told = said(lm, reading, vectors, tokens[part], place)
-            total[:, part] += np.stack([each.double().cpu().numpy() for each in told])
+            log_probabilities = said(lm, reading, vectors, tokens[part], place)
+            total[:, part] += np.stack([each.double().cpu().numpy() for each in log_probabilities])
     return total / len(readings)
 
 
@@ -445,9 +445,9 @@ def save_adapter(path: Path, made: Adapted) -> None:
     bias`` is what is put in at the input of ``layer``; with ``edit: add`` in units of the norm of
     what is there."""
     place = made.place
-    told = {"layer": place.layer, "edit": place.kind, "norm": place.norm}
+    place_fields = {"layer": place.layer, "edit": place.kind, "norm": place.norm}
     unit = place.norm if place.kind == "replace" else 1.0
     tensors = {"scale": torch.tensor(made.adapter.scale * unit), "bias": made.adapter.bias * unit}
-    metadata = {name: str(value) for name, value in told.items()}
+    metadata = {name: str(value) for name, value in place_fields.items()}
     with sealed(path) as temporary:
         save_file(tensors, temporary, metadata={**metadata, **stamp()})

@@ -57,7 +57,7 @@ class Question(NamedTuple):
     repeat: int = 0
 
 
-class Told(NamedTuple):
+class Reply(NamedTuple):
     """An answer: a number per passage or one, or a text; or the reason why there is none."""
 
     values: tuple[float, ...] | None
@@ -72,7 +72,7 @@ class Asker(Protocol):
     def name(self) -> str:
         """As provenance tells it."""
 
-    def tell(self, questions: Sequence[Question]) -> list[Told]:
+    def tell(self, questions: Sequence[Question]) -> list[Reply]:
         """An answer to every question, in their order."""
 
 
@@ -160,12 +160,12 @@ class HostedAsker:
     def name(self) -> str:
         return str(self._service.judge.model)
 
-    def tell(self, questions: Sequence[Question]) -> list[Told]:
+    def tell(self, questions: Sequence[Question]) -> list[Reply]:
         """All questions at once, so that the budget is told before the first."""
         inquiries = [self._inquiries(question) for question in questions]
         answers = iter(ask([each for own in inquiries for each in own], self._service))
         return [
-            _told(question, [(len(each.completions), next(answers)) for each in own])
+            _reply(question, [(len(each.completions), next(answers)) for each in own])
             for question, own in zip(questions, inquiries, strict=True)
         ]
 
@@ -183,7 +183,7 @@ class HostedAsker:
         return inquiries
 
 
-def _told(question: Question, parts: Sequence[tuple[int, Answer]]) -> Told:
+def _reply(question: Question, parts: Sequence[tuple[int, Answer]]) -> Reply:
     """One answer of those to the parts of a question, each of so many passages; NaN where a part
     has none."""
     field = FIELDS[question.kind]
@@ -191,13 +191,13 @@ def _told(question: Question, parts: Sequence[tuple[int, Answer]]) -> Told:
     if field != MARKS:
         value = parts[0][1].value
         if value is None:
-            return Told(None, None, reason or UNKNOWN)
-        return Told((float(value),)) if field == INTRUDER else Told(None, str(value))
+            return Reply(None, None, reason or UNKNOWN)
+        return Reply((float(value),)) if field == INTRUDER else Reply(None, str(value))
     marks: list[float] = []
     for count, answer in parts:
         digits = str(answer.value) if answer.value is not None else None
         marks += [float(digit) for digit in digits] if digits else [float("nan")] * count
-    return Told(tuple(marks), None, reason)
+    return Reply(tuple(marks), None, reason)
 
 
 class LocalAsker:
@@ -226,26 +226,26 @@ class LocalAsker:
         self._progress = progress
         return self
 
-    def tell(self, questions: Sequence[Question]) -> list[Told]:
+    def tell(self, questions: Sequence[Question]) -> list[Reply]:
         """Question after question; passages of one question share what stands before them."""
-        told = []
+        replies = []
         for number, question in enumerate(questions):
-            told.append(self._answer(question))
+            replies.append(self._answer(question))
             if self._progress:
                 self._progress(number + 1, len(questions))
-        return told
+        return replies
 
-    def _answer(self, question: Question) -> Told:
+    def _answer(self, question: Question) -> Reply:
         wording: Wordings = getattr(self._prompts, question.kind)
         if question.kind in ("detection", "fuzzing"):
             asked = [wording.asked(question.label, text) for text in question.passages]
-            return Told(tuple(self._log_odds(asked, "Yes", "No")))
+            return Reply(tuple(self._log_odds(asked, "Yes", "No")))
         if question.kind == "intruder":
             numbers = [str(number + 1) for number in range(len(question.passages))]
             digits = self._digits(wording.asked("", "", _listed(question.passages)), numbers)
-            return Told((float(1 + int(np.argmax(digits))),))
+            return Reply((float(1 + int(np.argmax(digits))),))
         text = self._written(self._that_fits(wording, question), question)
-        return Told(None, text) if text else Told(None, None, "the model wrote nothing")
+        return Reply(None, text) if text else Reply(None, None, "the model wrote nothing")
 
     def _that_fits(self, wording: Wordings, question: Question) -> list[int]:
         """A question that is answered in words, with as many of its passages, which come the
@@ -282,8 +282,8 @@ class LocalAsker:
         rows = [self._tokens(text, True) for text in texts]
         self._check(max(map(len, rows)), "detection")
         logits = next_logits(self._lm, rows)
-        one, other = self._first(yes, True), self._first(no, True)
-        return (logits[:, one] - logits[:, other]).tolist()
+        of_yes, of_no = self._first(yes, True), self._first(no, True)
+        return (logits[:, of_yes] - logits[:, of_no]).tolist()
 
     @torch.no_grad()
     def _digits(self, text: str, numbers: Sequence[str]) -> list[float]:

@@ -307,9 +307,9 @@ def score(
                 every, asker, lambda texts, own: peaks(subject, texts, own), wanted.texts, seed
             )
         )
-    told = pl.concat(tables)
-    write_table(answers, told, scoring.ANSWERS)
-    write_table(output, scoring.score_table(told, wanted, seed), scoring.SCORES)
+    answered = pl.concat(tables)
+    write_table(answers, answered, scoring.ANSWERS)
+    write_table(output, scoring.score_table(answered, wanted, seed), scoring.SCORES)
 
 
 def _dreamed(files: Sequence[Path]) -> pl.DataFrame:
@@ -387,11 +387,13 @@ def join(
     from saeflow.tables import read_table, write_table
 
     asked = options.parsed(LabelScores, settings)
-    told = pl.concat([pl.DataFrame(schema=SCORES), *(read_table(file, SCORES) for file in scores)])
-    table = label_table(sae_name, [read_table(file, LABELS) for file in labels], told)
+    score_rows = pl.concat(
+        [pl.DataFrame(schema=SCORES), *(read_table(file, SCORES) for file in scores)]
+    )
+    table = label_table(sae_name, [read_table(file, LABELS) for file in labels], score_rows)
     write_table(output, table, TABLE)
     write_sheet(csv, table)
-    write_table(summary, summary_table(sae_name, told, asked, seed), SUMMARY)
+    write_table(summary, summary_table(sae_name, score_rows, asked, seed), SUMMARY)
 
 
 @app.command()

@@ -33,9 +33,9 @@ def explained(
         for latent in latents
         if (latent,) in by_latent
     }
-    told = asker.tell(list(questions.values()))
+    replies = asker.tell(list(questions.values()))
     rows = []
-    for latent, answer in zip(questions, told, strict=True):
+    for latent, answer in zip(questions, replies, strict=True):
         text = answer.text or ""
         text = first_phrase(text) if isinstance(asker, LocalAsker) else one_line(text)
         if text:

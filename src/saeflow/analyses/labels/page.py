@@ -51,7 +51,7 @@ def _who(own: Labels) -> str:
 def _scored(row: dict[str, Any]) -> list[str]:
     """A line of the table of scores."""
 
-    def told(name: str) -> str:
+    def with_interval(name: str) -> str:
         if row[name] is None:
             return ""
         low, high = (readable(row[f"{name}_{end}"]) for end in ("low", "high"))
@@ -62,10 +62,10 @@ def _scored(row: dict[str, Any]) -> list[str]:
         row["score"],
         row["source"] or "no label",
         f"{row['latents']:,}",
-        told("value"),
+        with_interval("value"),
         readable(row["random"]),
-        told("over_random"),
-        told("over_tokens"),
+        with_interval("over_random"),
+        with_interval("over_tokens"),
         f"{row['believed']:.0%}",
     ]
 
@@ -81,13 +81,20 @@ WAYS = {
 def _said(sae: str, row: dict[str, Any]) -> list[str]:
     """A line of the table of adapters."""
 
-    def told(name: str, form: str) -> str:
+    def with_interval(name: str, form: str) -> str:
         low, high = (format(row[f"{name}_{end}"], form) for end in ("low", "high"))
         return f"{row[name]:{form}} ({low} to {high})"
 
     pairs = f"{row['n']:,} words of {'latents' if row['pairs'] == 'latent' else 'the embedding'}"
     way = WAYS.get(row["way"], row["way"])
-    return [sae, pairs, way, f"{row['scale']:.2f}", told("loss", ".2f"), told("right", ".0%")]
+    return [
+        sae,
+        pairs,
+        way,
+        f"{row['scale']:.2f}",
+        with_interval("loss", ".2f"),
+        with_interval("right", ".0%"),
+    ]
 
 
 def latent_words(folder: StudyFolder, own: Labels, sae: str) -> list[list[object]]:

@@ -234,9 +234,9 @@ def intruder_questions(passages: pl.DataFrame, count: int, words: Words, seed: i
 
 def answer_table(asked: Sequence[_Asked], asker: Asker) -> pl.DataFrame:
     """Put questions and write down the answers, with the columns of `ANSWERS`."""
-    told = asker.tell([each.question for each in asked])
+    replies = asker.tell([each.question for each in asked])
     rows: list[tuple[object, ...]] = []
-    for each, answer in zip(asked, told, strict=True):
+    for each, answer in zip(asked, replies, strict=True):
         if each.score == "intruder":
             right = None if answer.values is None else float(answer.values[0] == each.intruder)
             key = (each.latent, each.source, each.label, each.score)
@@ -246,8 +246,8 @@ def answer_table(asked: Sequence[_Asked], asker: Asker) -> pl.DataFrame:
         for item, block, fires, value in zip(
             each.items, each.blocks, each.fires, values, strict=True
         ):
-            known = not np.isnan(value)
-            number, reason = (value, None) if known else (None, answer.reason)
+            has_value = not np.isnan(value)
+            number, reason = (value, None) if has_value else (None, answer.reason)
             key = (each.latent, each.source, each.label, each.score)
             rows.append((*key, item, block, fires, number, reason))
     return pl.DataFrame(rows, schema=ANSWERS, orient="row")
@@ -276,9 +276,9 @@ def generation_table(
         for text in every["text"].to_list()
         for number in range(texts)
     ]
-    told = asker.tell(questions)
+    replies = asker.tell(questions)
     numbers = every["latent"].unique().sort().to_list()
-    written = [answer.text or "" for answer in told]
+    written = [answer.text or "" for answer in replies]
     peaks = activate(written, numbers)
     rows = []
     place = {
@@ -294,7 +294,7 @@ def generation_table(
                 if of is None:
                     continue
                 for text in range(place[source, of], place[source, of] + texts):
-                    reason = None if told[text].text else told[text].reason
+                    reason = None if replies[text].text else replies[text].reason
                     value = None if reason else float(peaks[text, column])
                     rows.append(
                         (latent, source, OWN, "generation", text, text, fires, value, reason)

@@ -293,10 +293,10 @@ def consensus(texts: Sequence[str], variety: Sequence[float]) -> int:
     """
     words = [set(units(text)) for text in texts]
     agreement = np.zeros(len(texts))
-    for one, other in combinations(range(len(texts)), 2):
-        either = len(words[one] | words[other])
-        share = len(words[one] & words[other]) / either if either else 0.0
-        agreement[one] += share
+    for first, other in combinations(range(len(texts)), 2):
+        either = len(words[first] | words[other])
+        share = len(words[first] & words[other]) / either if either else 0.0
+        agreement[first] += share
         agreement[other] += share
     return int(((1 + agreement) * np.array(variety)).argmax())
 
@@ -365,8 +365,8 @@ def self_labels(
             consensus(table["text"].to_list(), table["variety"].to_list()), named=True
         )
         scale = f"scale {chosen['scale']:.3g}"
-        told = f"{source}, template {chosen['template']}, {scale}, p {chance:.3g}"
-        rows.append((latent, source, chosen["text"], told))
+        origin = f"{source}, template {chosen['template']}, {scale}, p {chance:.3g}"
+        rows.append((latent, source, chosen["text"], origin))
     return pl.DataFrame(rows, schema=LABELS, orient="row")
 
 

@@ -55,13 +55,13 @@ def label_table(
         random latent's label, by its interval.
     """
     every = pl.concat(labels).with_columns(sae=pl.lit(sae))
-    told = pl.DataFrame(schema=SCORES) if scores is None else scores
+    score_rows = pl.DataFrame(schema=SCORES) if scores is None else scores
     for score in OF_LABELS:
-        own = told.filter(score=score).select(
+        own = score_rows.filter(score=score).select(
             "latent", "source", *(pl.col(of).alias(f"{score}{to}") for to, of in PARTS.items())
         )
         every = every.join(own, on=["latent", "source"], how="left", maintain_order="left")
-    beyond = told.filter(pl.col("over_random_low") > 0, pl.col("source") != "")
+    beyond = score_rows.filter(pl.col("over_random_low") > 0, pl.col("source") != "")
     believed = beyond.select("latent", "source").unique().with_columns(doubtful=pl.lit(False))
     every = every.join(believed, on=["latent", "source"], how="left", maintain_order="left")
     return (

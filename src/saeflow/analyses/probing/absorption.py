@@ -96,16 +96,16 @@ def words_of(tokens: Sequence[str], most: int, seed: int) -> Words:
         seed: of the study.
     """
     marked = any(token.startswith(_SPACES) for token in tokens)
-    found = []
+    places = []
     for place, token in enumerate(tokens):
         word = token.lstrip("".join(_SPACES)).lower()
         whole = len(word) < len(token) or not marked
         if whole and len(word) > 1 and word.isascii() and word.isalpha():
-            found.append((place, string.ascii_lowercase.index(word[0])))
-    if len(found) > most:
-        drawn = numpy_generator(seed, "probing", "words").permutation(len(found))[:most]
-        found = [found[place] for place in sorted(drawn.tolist())]
-    ids, letters = np.array(found, np.int64).reshape(-1, 2).T
+            places.append((place, string.ascii_lowercase.index(word[0])))
+    if len(places) > most:
+        drawn = numpy_generator(seed, "probing", "words").permutation(len(places))[:most]
+        places = [places[place] for place in sorted(drawn.tolist())]
+    ids, letters = np.array(places, np.int64).reshape(-1, 2).T
     return Words(ids, letters)
 
 

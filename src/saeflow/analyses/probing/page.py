@@ -72,10 +72,10 @@ def sentences(differences: pl.DataFrame) -> list[str]:
     if differences.is_empty():
         return []
     full = differences.filter(regime="full", shifted=False)
-    told = []
+    lines = []
     latents = full.filter(kind="latents").sort("auc", descending=True)
     for row in latents.filter(than=ON_ACTIVATIONS).head(1).to_dicts():
-        told.append(
+        lines.append(
             f"Over {row['sets']} sets the best probe on latents ({series(row)}) has a mean area of "
             f"{row['auc']:.3f}, logistic regression on activations {row['baseline']:.3f}: it is "
             f"better in {row['better']}, worse in {row['worse']}, and in {row['none']} the "
@@ -84,17 +84,17 @@ def sentences(differences: pl.DataFrame) -> list[str]:
     of_controls = latents.filter(pl.col("than") != ON_ACTIVATIONS)
     for row in of_controls.unique("than", keep="first", maintain_order=True).to_dicts():
         control = row["than"].rpartition(" ")[2]
-        told.append(
+        lines.append(
             f"The area of {series(row)} less that of the same on the control {control}: "
             f"{row['difference']:+.3f}{_interval(row)}."
         )
     for row in full.filter(kind=QUIVER).to_dicts():
-        told.append(
+        lines.append(
             "Whoever chooses each set's probe by validation among activations and latents has an "
             "area that differs from that of choosing among activations alone by "
             f"{row['difference']:+.3f}{_interval(row)}."
         )
-    return told
+    return lines
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -196,29 +196,29 @@ def scores(name: str, hook: str, accuracy: pl.DataFrame, letters: pl.DataFrame) 
         accuracy: `ACCURACY` of all sets.
         letters: `ABSORPTION`.
     """
-    told: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     wanted = [(f"sparse_probing_{k}", "latents", name, k) for k in LATENTS]
     for metric, kind, of, k in [*wanted, ("activation_probing", "activations", hook, 0)]:
         own = accuracy.filter(kind=kind, of=of, k=k)
         if len(own):
             means = own.group_by("seed").agg(pl.col("accuracy").mean()).sort("seed")
             ratio = float((own["test_rows"] / own["train_rows"]).mean())  # type: ignore[arg-type]
-            told |= _with_error(metric, means["accuracy"].to_numpy(), ratio)
+            metrics |= _with_error(metric, means["accuracy"].to_numpy(), ratio)
     own = letters.filter(sae=name).with_columns(own=pl.col("latents").list.len())
     if len(own):
         columns = [pl.col(column).mean().alias(metric) for metric, column in OF_LETTERS.items()]
         ratio = float((own["test_words"] / own["train_words"]).mean())  # type: ignore[arg-type]
         by_split = own.group_by("seed").agg(columns).sort("seed")
         for metric in OF_LETTERS:
-            told |= _with_error(metric, by_split[metric].to_numpy(), ratio)
-    return told
+            metrics |= _with_error(metric, by_split[metric].to_numpy(), ratio)
+    return metrics
 
 
 def _with_error(
     metric: str, values: Float64[np.ndarray, " splits"], ratio: float
 ) -> dict[str, float]:
     """The mean, and its standard error; `ratio` is rows for testing per row for training."""
-    told = {metric: float(values.mean())}
+    with_error = {metric: float(values.mean())}
     if len(values) > 1:
-        told[f"{metric}_se"] = float(np.sqrt((1 / len(values) + ratio) * values.var(ddof=1)))
-    return told
+        with_error[f"{metric}_se"] = float(np.sqrt((1 / len(values) + ratio) * values.var(ddof=1)))
+    return with_error

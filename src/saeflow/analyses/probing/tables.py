@@ -87,7 +87,7 @@ def write_rows(
     """
     from saeflow.analyses.probing.reading import represent
 
-    told: list[dict[str, Any]] = []
+    set_rows: list[dict[str, Any]] = []
     empty = Representations({hook: np.zeros((0, 1), np.float32) for hook in readers.hooks}, {})
     for name, source in sets.items():
         rows, skipped = _rows_of(name, source, files, readers, reading, seed)
@@ -104,11 +104,11 @@ def write_rows(
             )
         if skipped:
             print(f"probing: {name} is skipped: it {skipped}", flush=True)
-        told += _told(name, source, rows, skipped)
+        set_rows += _set_rows(name, source, rows, skipped)
         write_table(output / name / "rows.parquet", table, ROWS)
         save_representations(output / name / "rows.safetensors", represented)
     for end in ("parquet", "csv"):
-        write_table(output / f"sets.{end}", pl.DataFrame(told, schema=SETS), SETS)
+        write_table(output / f"sets.{end}", pl.DataFrame(set_rows, schema=SETS), SETS)
 
 
 def _rows_of(
@@ -148,16 +148,16 @@ def _rows_of(
     )
 
 
-def _told(
+def _set_rows(
     name: str, source: LabelledTexts, rows: TokenRows | None, skipped: str | None
 ) -> list[dict[str, Any]]:
     whole = {"set": name, "task": source.task, "licence": source.licence, "skipped": skipped}
     if rows is None:
         return [whole | {"test_set": "", "rows": 0}]
-    told = []
+    rows_of_set = []
     for test_set, removed in rows.removed.items():
         own = rows.table.filter(test_set=test_set)
-        told.append(
+        rows_of_set.append(
             whole
             | removed._asdict()
             | {
@@ -168,7 +168,7 @@ def _told(
                 "tokens": own["tokens"].mean(),
             }
         )
-    return told
+    return rows_of_set
 
 
 def probe_rows(

@@ -181,8 +181,8 @@ def capabilities(
     for method, own in in_words.items():
         if among is None or method in among:
             behind_words = _losses(lm, _run_to(lm, _texts(own), 0, batch), 0, still)
-            told = _values(own, behind_words)
-            yield _table(vectors[0].goal, method, [(0.0, unsteered), (None, told)])
+            behind = _values(own, behind_words)
+            yield _table(vectors[0].goal, method, [(0.0, unsteered), (None, behind)])
 
 
 def _table(

@@ -85,11 +85,11 @@ def steering_context(steering: SteeringResults, effects: list[MethodEffect]) -> 
     settings = steering.settings
     multiples = scale_words.multiples(settings.completions)
     intervals = words.intervals(settings)
-    told = results.headline(steering.best, steering.comparisons)
+    headline = results.headline(steering.best, steering.comparisons)
     return {
         "headline": [
-            *told,
-            *([f"Brackets hold {intervals}."] if told else []),
+            *headline,
+            *([f"Brackets hold {intervals}."] if headline else []),
             *sentences(steering.targets),
             *steering.planted.sentences,
             *(

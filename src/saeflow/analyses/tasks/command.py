@@ -100,9 +100,9 @@ def sweep(
     lm = options.open_model(model, dtype)
     progress = options.progress("tasks: tasks tried")
     made = Vectors(tensors)
-    tried, told = trying.sweep(lm, splits, made, shown, asked, layer or (), seed, progress)
+    tried, pair_rows = trying.sweep(lm, splits, made, shown, asked, layer or (), seed, progress)
     write_table(output, tried, trying.SWEEP)
-    write_table(pairs, told, trying.PAIRS)
+    write_table(pairs, pair_rows, trying.PAIRS)
 
 
 @app.command()

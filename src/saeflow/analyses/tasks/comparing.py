@@ -14,7 +14,7 @@ from torch import Tensor
 from saeflow.analyses.tasks.answering import Frozen
 from saeflow.analyses.tasks.cleaning import Path, Start, clean, start_of
 from saeflow.analyses.tasks.prompts import Question
-from saeflow.analyses.tasks.shares import Told
+from saeflow.analyses.tasks.shares import Shares
 from saeflow.analyses.tasks.sweep import OF_MEANS, ask, questions_of, strength
 from saeflow.pursuits.dictionary import Dictionary
 from saeflow.pursuits.methods import PURSUITS
@@ -96,7 +96,7 @@ def compare(
     """
     mean = vectors.of(task, "mean", layer)
     test = ask(lm, pairs, "test", prompts, prompts.template, seed, task)
-    told = Told(test.ends, asked.draws, asked.level, seed, task)
+    shares = Shares(test.ends, asked.draws, asked.level, seed, task)
     validation = Frozen(lm, asked_for(lm, pairs, "validation", prompts, task), layer)
     train = asked_for(lm, pairs, "train", prompts, task)
     start = start_of(sae, mean.to(lm.device))
@@ -123,7 +123,7 @@ def compare(
         ),
     ]
     to_tell = Frozen(lm, test.questions, layer)
-    rows = [_row(each, validation, to_tell, told, mean) for each in sums]
+    rows = [_row(each, validation, to_tell, shares, mean) for each in sums]
     return Compared(pl.DataFrame(rows, schema=CURVES), _codes(path, placebo))
 
 
@@ -183,7 +183,7 @@ def _of_codes(sae: SAE, start: Start, counts: Sequence[int], scales: Sequence[fl
 
 
 def _row(
-    each: Sum, validation: Frozen, test: Frozen, told: Told, mean: Float[Tensor, " d_model"]
+    each: Sum, validation: Frozen, test: Frozen, shares: Shares, mean: Float[Tensor, " d_model"]
 ) -> Mapping[str, object]:
     best = strength(validation, each.vector, each.scales)
     answers = test.with_added(best.scale * each.vector)
@@ -198,7 +198,7 @@ def _row(
         "length": best.scale * float(each.vector.norm()),
         "cosine": float(cosine),
         "n": len(answers.loss),
-        **told.row(answers),
+        **shares.row(answers),
     }
 
 

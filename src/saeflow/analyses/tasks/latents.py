@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from saeflow.analyses.tasks.answering import Frozen
 from saeflow.analyses.tasks.comparing import CLEANED, asked_for
 from saeflow.analyses.tasks.prompts import PLACES, drawn_pairs, places_of, with_examples
-from saeflow.analyses.tasks.shares import Told
+from saeflow.analyses.tasks.shares import Shares
 from saeflow.analyses.tasks.sweep import ask
 from saeflow.models.running import capture
 from saeflow.models.unembedding import unembedding
@@ -156,11 +156,11 @@ def look(
     for task, pairs in splits.items():
         test = ask(lm, pairs, "test", prompts, prompts.template, seed, task)
         frozen = Frozen(lm, asked_for(lm, pairs, "test", prompts, task), layer)
-        told = Told(test.ends, asked.draws, asked.level, seed, task)
+        shares = Shares(test.ends, asked.draws, asked.level, seed, task)
         for each in listed:
             amount = amounts[each.task]
             answers = frozen.with_added(amount * sae.W_dec[each.latent].float())
-            mean = told.recovered(answers)
+            mean = shares.recovered(answers)
             rows.append(
                 {
                     "latent": each.latent, "of": each.task, "kind": each.kind, "task": task,

@@ -68,7 +68,7 @@ def _checked(
         named = file_of(own, task)
         assert named is not None
         path = files.get(task) or shipped_or_own(named)
-        source, pairs = str(path), read_pairs(path)
+        source, pairs = str(path), read_task(path)
     for number, pair in enumerate(pairs, start=1):
         for template in filter(None, (prompts.template, prompts.other)):
             _refuse_marks(pair, template, f"{source}: pair {number}")
@@ -102,7 +102,7 @@ def _refuse_marks(pair: Pair, template: str, where: str) -> None:
             raise SaeflowError(f"{where}: the {name} {text!r} has blanks around it; remove them")
 
 
-def read_pairs(path: Path) -> list[Pair]:
+def read_task(path: Path) -> list[Pair]:
     """The pairs of a CSV or JSON file.
 
     Raises:

@@ -52,7 +52,7 @@ def contribute(
     sentences = [sentence for task in tasks for sentence in _of_task(sweep, curves, task)]
     context = {
         "sentences": [*sentences, *_of_answers(folder.table("tasks/pairs"))],
-        "vectors": [_vector(row) for row in _told(sweep).to_dicts()],
+        "vectors": [_vector(row) for row in _ends_and_chosen(sweep).to_dicts()],
         "cleaned": [
             [sae, words(task), *_cleaned(row)]
             for (sae, task), table in curves.items()
@@ -120,7 +120,7 @@ def _of_answers(pairs: pl.DataFrame) -> list[str]:
     ]
 
 
-def _told(sweep: pl.DataFrame) -> pl.DataFrame:
+def _ends_and_chosen(sweep: pl.DataFrame) -> pl.DataFrame:
     """What no vector does, and every vector behind the layer that was chosen."""
     return sweep.filter(pl.col("chosen") | pl.col("layer").is_null())
 

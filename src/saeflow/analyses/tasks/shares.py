@@ -22,7 +22,7 @@ class Ends(NamedTuple):
     few: Answers
 
 
-class Told:
+class Shares:
     """Means over pairs, with intervals over pairs: the same draws for everything that is told of
     them.
 

@@ -17,7 +17,7 @@ from saeflow.analyses.tasks.prompts import (
     question,
     with_examples,
 )
-from saeflow.analyses.tasks.shares import Ends, Told, mean_loss
+from saeflow.analyses.tasks.shares import Ends, Shares, mean_loss
 from saeflow.models.hooks import check_hook
 from saeflow.seeds import numpy_generator
 
@@ -165,19 +165,19 @@ def sweep(
         ]
         ranked = sorted(tried, key=lambda each: each.validation)
         best = {next(each.place for each in ranked if each.kind == kind) for kind in asked.kinds}
-        told = Told(test.ends, asked.draws, asked.level, seed, task)
-        rows += [_row(task, OWN, each, told, each.place in best) for each in tried]
-        rows += _ends_rows(task, OWN, told, test)
+        shares = Shares(test.ends, asked.draws, asked.level, seed, task)
+        rows += [_row(task, OWN, each, shares, each.place in best) for each in tried]
+        rows += _ends_rows(task, OWN, shares, test)
         if prompts.other is not None:
             elsewhere = ask(lm, pairs, "test", prompts, prompts.other, seed, task)
             of_pairs += _pair_rows(task, OTHER, "test", pairs, elsewhere)
-            told = Told(elsewhere.ends, asked.draws, asked.level, seed, task)
+            shares = Shares(elsewhere.ends, asked.draws, asked.level, seed, task)
             for each in tried:
                 if each.place in best:
                     vector = each.scale * vectors.of(task, each.kind, each.layer)
                     answers = Frozen(lm, elsewhere.questions, each.layer).with_added(vector)
-                    rows.append(_row(task, OTHER, each._replace(answers=answers), told, True))
-            rows += _ends_rows(task, OTHER, told, elsewhere)
+                    rows.append(_row(task, OTHER, each._replace(answers=answers), shares, True))
+            rows += _ends_rows(task, OTHER, shares, elsewhere)
         if progress:
             progress(done, len(splits))
     return pl.DataFrame(rows, schema=SWEEP), pl.DataFrame(of_pairs, schema=PAIRS)
@@ -216,22 +216,24 @@ def _trials(
     return trials
 
 
-def _row(task: str, template: str, trial: _Trial, told: Told, chosen: bool) -> dict[str, object]:
+def _row(
+    task: str, template: str, trial: _Trial, shares: Shares, chosen: bool
+) -> dict[str, object]:
     return {
         "task": task, "template": template, "kind": trial.kind, "layer": trial.layer,
         "scale": trial.scale, "validation": trial.validation, "chosen": chosen,
-        "n": len(trial.answers.loss), **told.row(trial.answers),
+        "n": len(trial.answers.loss), **shares.row(trial.answers),
     }  # fmt: skip
 
 
-def _ends_rows(task: str, template: str, told: Told, asked: Asked) -> list[dict[str, object]]:
+def _ends_rows(task: str, template: str, shares: Shares, asked: Asked) -> list[dict[str, object]]:
     """Prompts without and with examples, and with examples whose outputs are exchanged, as rows
     without a layer."""
     ends = {"zero_shot": asked.ends.zero, "few_shot": asked.ends.few, "exchanged": asked.placebo}
     return [
         {
             "task": task, "template": template, "kind": kind, "layer": None, "scale": None,
-            "validation": None, "chosen": False, "n": len(answers.loss), **told.row(answers),
+            "validation": None, "chosen": False, "n": len(answers.loss), **shares.row(answers),
         }
         for kind, answers in ends.items()
     ]  # fmt: skip

@@ -100,7 +100,7 @@ _PAGES_OF_LICHESS = {"analysis", "training", "practice", "streamer", "timeline",
 class _File(NamedTuple):
     path: Path
     use: str
-    told: str
+    said_of: str
     """What its faults are said to be of, where there are several files."""
 
 
@@ -126,7 +126,7 @@ def chunk_positions(chunk: Chunk, settings: Games, file: _File) -> Part:
         if game is None or game.fault:
             counts["malformed"] += 1
             what = game.fault if game else f"is longer than {LONGEST_GAME >> 20} MiB"
-            faults.append(f"{file.told}{_on_server(headers) or f'@{here}'}: {what}")
+            faults.append(f"{file.said_of}{_on_server(headers) or f'@{here}'}: {what}")
             continue
         if game.chess960:
             counts["other kinds of chess"] += 1
@@ -142,10 +142,10 @@ def chunk_positions(chunk: Chunk, settings: Games, file: _File) -> Part:
     for name, move in illegal.items():
         counts["kept"] -= 1
         counts["malformed"] += 1
-        faults.append(f"{file.told}{name}: {move} is not legal where it is played")
+        faults.append(f"{file.said_of}{name}: {move} is not legal where it is played")
     if chunk.damage:
         counts["malformed"] += 1
-        faults.insert(0, f"{file.told}{chunk.damage}")
+        faults.insert(0, f"{file.said_of}{chunk.damage}")
     return Part(table, counts, faults[:FAULTS_TOLD], file.use)
 
 

@@ -58,8 +58,8 @@ def predict(
     rows = []
     for rating in ratings:
         other = rating if opponent is None else opponent
-        told, against = torch.from_numpy(rating_bin(np.array([[rating], [other]]))).long()
-        said = model.judge(tokens, told.to(model.device), against.to(model.device))
+        own_bin, against = torch.from_numpy(rating_bin(np.array([[rating], [other]]))).long()
+        said = model.judge(tokens, own_bin.to(model.device), against.to(model.device))
         shares = mask_illegal(said.moves.cpu(), legal)[0].double().softmax(dim=0)
         score = float((said.value[0].clamp(-1, 1) + 1) / 2)
         order = shares.argsort(descending=True, stable=True)[: int(legal.sum())].tolist()
@@ -67,7 +67,7 @@ def predict(
             uci = MOVES[index] if board.turn else mirrored_move(MOVES[index])
             san = board.san(chess.Move.from_uci(uci))
             share = float(shares[index])
-            rows.append((rating, other, RATING_BINS[int(told)], place, uci, san, share, score))
+            rows.append((rating, other, RATING_BINS[int(own_bin)], place, uci, san, share, score))
     return pl.DataFrame(rows, schema=PREDICTIONS, orient="row")
 
 

@@ -89,7 +89,9 @@ def piece_symbols() -> str:
         pairs = (pair.split(":") for pair in style[1].split(";") if pair)
         return " ".join(f'{name.strip()}="{value.strip()}"' for name, value in pairs)
 
-    return "".join(re.sub(r'style="([^"]*)"', attributes, one) for one in chess.svg.PIECES.values())
+    return "".join(
+        re.sub(r'style="([^"]*)"', attributes, symbol) for symbol in chess.svg.PIECES.values()
+    )
 
 
 def spoken(fen: str) -> str:

@@ -58,9 +58,9 @@ class LatentTables(NamedTuple):
         first."""
         if self.associations.is_empty():
             return pl.DataFrame()
-        told = pl.max_horizontal(pl.col("auc"), 1 - pl.col("auc"))
+        area = pl.max_horizontal(pl.col("auc"), 1 - pl.col("auc"))
         ranked = self.associations.sort(
-            "latent", told, descending=[False, True], nulls_last=True, maintain_order=True
+            "latent", area, descending=[False, True], nulls_last=True, maintain_order=True
         )
         return ranked.group_by("latent", maintain_order=True).head(CONCEPTS)
 

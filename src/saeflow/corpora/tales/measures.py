@@ -120,8 +120,8 @@ def _known_words() -> dict[str, WordInfo]:
 def topic_words(topic: str) -> frozenset[str]:
     """The words of a topic that `behaviour` counts for it, in small letters."""
     place = TOPICS.index(topic)
-    known = _known_words().items()
-    return frozenset(word for word, info in known if info.topic == place and info.content)
+    words = _known_words().items()
+    return frozenset(word for word, info in words if info.topic == place and info.content)
 
 
 def behaviour(text: str) -> dict[str, float]:

@@ -35,11 +35,11 @@ def modern(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     metadata = config.get("metadata")
-    told = metadata if isinstance(metadata, dict) else {}
-    layout = str(config.get("sae_lens_version") or told.get("sae_lens_version") or "0")
+    fields = metadata if isinstance(metadata, dict) else {}
+    layout = str(config.get("sae_lens_version") or fields.get("sae_lens_version") or "0")
     if not layout.partition(".")[0].isdigit() or int(layout.partition(".")[0]) >= 6:
         return config
-    config = {**told, **config}
+    config = {**fields, **config}
     activation = config.get("activation_fn") or config.get("activation_fn_str") or "relu"
     architecture = config.get("architecture") or "standard"
     config_of_6 = {name: config[name] for name in KEPT if name in config}
@@ -54,7 +54,7 @@ def modern(config: Any) -> Any:
         normalisation = "expected_average_only_in"
     config_of_6["normalize_activations"] = str(normalisation)
     added = {
-        **told,
+        **fields,
         **{name: config[name] for name in METADATA if name in config},
         "hook_name": config.get("hook_name", config.get("hook_point")),
         "prepend_bos": config.get("prepend_bos", True),

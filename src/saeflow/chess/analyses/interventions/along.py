@@ -55,18 +55,18 @@ class Along:
                 "--directions"
             )
         row_of = subject.directions.of_method(method)
-        known = {
+        rows_by_concept = {
             place: row_of[concept.name]
             for place, concept in enumerate(subject.concepts)
             if concept.name in row_of
         }
-        rows = {place: known[place] for place in concepts if place in known}
+        rows = {place: rows_by_concept[place] for place in concepts if place in rows_by_concept}
         others: list[dict[int, int]] = [{} for _ in range(draws)]
         for place in rows:
             own = subject.concepts[place]
             elsewhere = [
                 row
-                for other, row in known.items()
+                for other, row in rows_by_concept.items()
                 if other != place
                 and (own.square < 0 or subject.concepts[other].square != own.square)
             ]

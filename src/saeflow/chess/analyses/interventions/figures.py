@@ -108,7 +108,7 @@ def solved_from(
     if transitions.is_empty():
         return transitions
     keys = ["sae", "group"]
-    told = reported_gains(interventions).select(*keys, "rating").unique()
+    reported = reported_gains(interventions).select(*keys, "rating").unique()
     cases = pl.concat(
         [
             transitions.filter(kind="edited").select(
@@ -119,7 +119,7 @@ def solved_from(
     )
     solved = (pl.col("first") <= pl.col("rating")).fill_null(value=False)
     return (
-        cases.join(told, on=keys)
+        cases.join(reported, on=keys)
         .group_by(*keys, "kind", "rating")
         .agg(solved.mean().alias("solved"))
         .sort(*keys, "kind", "rating")
@@ -160,9 +160,9 @@ def edited_transitions_alt(rows: pl.DataFrame) -> str:
     summaries = []
     for (sae, group), here in weakest.group_by("sae", "group", maintain_order=True):
         shares = dict(here.select("kind", "solved").iter_rows())
-        told = [f"{label} {shares[kind]:.2f}" for kind, (label, _, _) in SOLVED.items()
+        parts = [f"{label} {shares[kind]:.2f}" for kind, (label, _, _) in SOLVED.items()
                 if kind in shares]  # fmt: skip
-        summaries.append(f"{words(str(group))} ({sae}): {', '.join(told)}")
+        summaries.append(f"{words(str(group))} ({sae}): {', '.join(parts)}")
     return (
         "Curves of the share of positions that are solved from a rating on. From the weakest on: "
         f"{'; '.join(summaries)}."

@@ -163,17 +163,17 @@ def intervene(
                 progress(done, len(ratings) * len(settings.groups))
         if arms:
             report, needs = halves[1], halves[1].sets[NEEDS]
-            found = {
+            points_of = {
                 key: found_from(np.stack([solved[key][needs] for solved in hits]), ratings)
                 for key in hits[0]
             }
-            before = found.pop(AS_IT_IS)
+            before = points_of.pop(AS_IT_IS)
             cases = report.cases.part(needs)
             moved.append(
-                edited_points(name, cases, report.right[needs], subject.concepts, before, found)
+                edited_points(name, cases, report.right[needs], subject.concepts, before, points_of)
             )
             games = summaries[1].games_of[NEEDS]
-            shifted += shifts(name, games, len(np.unique(cases.games)), before, found)
+            shifted += shifts(name, games, len(np.unique(cases.games)), before, points_of)
     return Intervened(
         pl.DataFrame(rows, schema=INTERVENTIONS),
         pl.concat([pl.DataFrame(schema=TRANSITIONS), *moved]),

@@ -96,7 +96,7 @@ def edited_points(
         The columns of `TRANSITIONS`; ``before`` and ``after`` are null where the right move is
         found from no rating on.
     """
-    told = pl.DataFrame(
+    case_rows = pl.DataFrame(
         {
             "case": np.arange(len(cases), dtype=np.int32),
             "position": cases.positions,
@@ -108,14 +108,14 @@ def edited_points(
         }
     )
     parts = [
-        told.with_columns(
+        case_rows.with_columns(
             group=pl.lit(group),
             kind=pl.lit(kind),
             draw=pl.lit(draw),
-            after_kind=pl.Series(found.kind),
-            after=pl.Series(found.at),
+            after_kind=pl.Series(points.kind),
+            after=pl.Series(points.at),
         )
-        for (kind, draw), found in after.items()
+        for (kind, draw), points in after.items()
     ]
     rating = pl.col("before", "after")
     return (
@@ -146,13 +146,13 @@ def shifts(
         Rows with the columns of `SHIFTS`.
     """
     kinds: dict[str, list[Found]] = {}
-    for (kind, _), found in after.items():
-        kinds.setdefault(kind, []).append(found)
+    for (kind, _), points in after.items():
+        kinds.setdefault(kind, []).append(points)
     never = np.iinfo(np.int64).max
     start = np.where(before.at == NOWHERE, never, before.at)
     rows: list[dict[str, object]] = []
     for kind, draws in kinds.items():
-        ends = np.stack([np.where(found.at == NOWHERE, never, found.at) for found in draws])
+        ends = np.stack([np.where(points.at == NOWHERE, never, points.at) for points in draws])
         numbers = {
             "earlier": ends < start,
             "later": ends > start,

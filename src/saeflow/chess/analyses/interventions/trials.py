@@ -172,7 +172,7 @@ class Trials:
         needing = (right >= 0) & answers[np.arange(len(present)), right]
         absent, absent_right = drawn_where(~labels.values, most)
         kept = [
-            _some(mask, most, generator)
+            _sample(mask, most, generator)
             for mask in (needing, (right >= 0) & ~needing, absent_right >= 0)
         ]
         cases = join_cases([present.part(kept[0]), present.part(kept[1]), absent.part(kept[2])])
@@ -269,7 +269,7 @@ def _numbers(values: Tensor) -> Float64[np.ndarray, " cases"]:
     return values.double().cpu().numpy()
 
 
-def _some(
+def _sample(
     mask: Bool[np.ndarray, " n"], most: int, generator: np.random.Generator
 ) -> Int64[np.ndarray, " m"]:
     return np.sort(generator.permutation(np.flatnonzero(mask))[:most])

@@ -310,9 +310,9 @@ class _Group:
         }
         row: dict[str, object] = {
             "n_defined": int((~np.isnan(r)).sum()),
-            "mean_abs_r": _known(np.abs(r)),
-            "shuffled_abs_r": _known(np.array(shuffled)),
-            "control_abs_r": _known(np.abs(controls)),
+            "mean_abs_r": _mean_or_none(np.abs(r)),
+            "shuffled_abs_r": _mean_or_none(np.array(shuffled)),
+            "control_abs_r": _mean_or_none(np.abs(controls)),
         }
         for name, each in means.items():
             row |= columns(name, resampling.mean(each, CHANGE))
@@ -332,7 +332,7 @@ def correlations(
     return np.where(flat, np.nan, (x * y).sum(axis=0) / np.where(flat, 1, spread))
 
 
-def _known(values: Float64[np.ndarray, ...]) -> float | None:
+def _mean_or_none(values: Float64[np.ndarray, ...]) -> float | None:
     return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
