@@ -7,6 +7,7 @@ Inputs:
     results/{study}/corpus/sae.safetensors, or that of the study that trained the SAE
     results/{study}/steering/{goal}/{method}/vector.safetensors, where steering vectors are asked for
     results/{study}/directions/{model}/{direction}/direction.safetensors, where measured directions are
+    files of texts that contrasts name, here or in resources/published/{source}/labelled/
 
 Outputs:
     results/{study}/decomposition/texts.parquet, activations.safetensors
@@ -22,16 +23,18 @@ from saeflow.analyses.decomposition.rules import (
     corpus_of,
     left_out_options,
     measured_directions,
-    named_files,
     pools,
     steering_vectors,
 )
+
+NAMED = FLOW.read["decomposition"]
 
 
 rule read_contrasts:
     input:
         **FLOW.model_inputs(FLOW.model),
-        texts=list(named_files(FLOW, "texts").values()),
+        texts=NAMED.files.local,
+        fetched=[ancient(folder) for folder in NAMED.files.folders],
     output:
         activations="results/{study}/decomposition/activations.safetensors",
         table="results/{study}/decomposition/texts.parquet",
@@ -46,10 +49,7 @@ rule read_contrasts:
         gpu=1,
     params:
         settings=settings("decomposition", "directions"),
-        texts=lambda wildcards: repeated(
-            "--texts",
-            [f"{name}={path}" for name, path in named_files(FLOW, "texts").items()],
-        ),
+        texts=NAMED.options,
         hook=STUDY.hook,
         seed=STUDY.seed,
         dtype=STUDY.model.dtype,
@@ -76,7 +76,7 @@ rule decompose_directions:
         corpus=lambda wildcards: corpus_of(FLOW, wildcards.sae),
         activations="results/{study}/decomposition/activations.safetensors",
         vectors=steering_vectors(FLOW),
-        files=list(named_files(FLOW, "files").values()),
+        files=NAMED.vectors,
     output:
         collect(
             "results/{{study}}/decomposition/{{sae}}/{table}.parquet",
@@ -101,10 +101,7 @@ rule decompose_directions:
             "--measured", input.get("measured", [])
         ),
         steered=lambda wildcards, input: repeated("--vector", input.vectors),
-        files=lambda wildcards: repeated(
-            "--file",
-            [f"{name}={path}" for name, path in named_files(FLOW, "files").items()],
-        ),
+        files=NAMED.vector_options,
         hook=STUDY.hook,
         seed=STUDY.seed,
     shell:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from checkout import ROOT
+from package_index import pip_environment, serving_packages
+from steered import HOOK, tiny_lm
 from studies import changed, study_config
 
+from saeflow.analyses.decomposition.directions import read_contrasts
 from saeflow.errors import SaeflowError
+from saeflow.hub.labelled import fetch_labelled
 from saeflow.kinds import check_any_study, workflow_of
 
 STUDY = study_config("on-a-gpu")
@@ -56,3 +61,29 @@ def test_sums_stand_in_for_directions_of_every_model_in_every_sae() -> None:
     assert {"topk", "elsewhere"} <= set(saes)
     assert "transcoder" not in saes
     assert len(edits) == len(saes) * 2
+
+
+def test_texts_of_a_contrast_come_from_a_package_as_those_of_probing_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "text,label\n" + "".join(f"the cat {i % 7},{'ab'[i % 2]}\n" for i in range(12))
+    source = {"package": {"name": "sets", "version": "1.0", "file": "data/set.csv"}}
+    contrasts = {"sea": {"texts": source, "positive": "a"}}
+    config = changed(STUDY, {"decomposition.directions.contrasts": contrasts})
+    study: Any = check_any_study(config)
+    flow = workflow_of(study, ROOT, lambda path: path)
+    own = flow.read["decomposition"]
+    ((source_folder, wanted),) = (each for each in flow.labelled.items() if each[1].packages)
+    assert "labelled" in flow.rule_files
+    assert own.files.folders == [f"resources/published/{source_folder}/labelled"]
+    monkeypatch.chdir(tmp_path)
+    with serving_packages() as index:
+        index.add("sets", "1.0", {"data/set.csv": rows.encode()})
+        for name, value in pip_environment(index.url).items():
+            monkeypatch.setenv(name, value)
+        fetch_labelled(wanted, Path(own.files.folders[0]))
+    option, _, file = own.options(None, None)[1].partition("=")
+    asked = study.decomposition.directions
+    activations, table = read_contrasts(tiny_lm(), HOOK, asked, {option: Path(file)}, seed=0)
+    assert set(table["direction"]) == {"sea"}
+    assert activations["sea"].positive.tolist() == [True, False] * 6

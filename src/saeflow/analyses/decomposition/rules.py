@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any
 
 from saeflow.analyses import Study
+from saeflow.analyses.decomposition.settings import Decomposition
 from saeflow.analyses.directions import models
+from saeflow.analyses.files import LabelledFiles
 from saeflow.analyses.workflow import StudyWorkflow
 from saeflow.saes.summary import trained_alike
 from saeflow.workflow import Workflow, repeated
 
 
-def named_files(flow: Workflow[Study], what: Literal["texts", "files"]) -> dict[str, str]:
-    """The files of contrasts, or those with one vector, by the name of the direction."""
-    if not (own := flow.study.decomposition):
-        return {}
-    asked = own.directions
-    named: dict[str, str | None] = dict(asked.files)
-    if what == "texts":
-        named = {name: each.texts.path for name, each in asked.contrasts.items()}
-    return {name: flow.sought(path) for name, path in named.items() if path}
+class DirectionFiles:
+    """The files that directions are made of: texts of contrasts, and files with one vector."""
+
+    def __init__(self, flow: Workflow[Study], own: Decomposition) -> None:
+        asked, key = own.directions, "decomposition.directions.contrasts"
+        texts = {name: contrast.texts for name, contrast in asked.contrasts.items()}
+        self.files = LabelledFiles(flow, key, texts)
+        self._vectors = {name: flow.sought(path) for name, path in asked.files.items()}
+
+    @property
+    def vectors(self) -> list[str]:
+        """The files with one vector."""
+        return list(self._vectors.values())
+
+    def options(self, wildcards: Any, input: Any) -> list[str]:
+        """A param: where the texts of each contrast lie, as the command's options."""
+        return repeated("--texts", self.files.options)
+
+    def vector_options(self, wildcards: Any, input: Any) -> list[str]:
+        """A param: where each vector lies, as the command's options."""
+        return repeated("--file", [f"{name}={path}" for name, path in self._vectors.items()])
+
+
+READS = DirectionFiles
 
 
 def pools(flow: StudyWorkflow) -> str:

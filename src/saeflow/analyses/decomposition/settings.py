@@ -24,7 +24,7 @@ class Contrast(Section):
     """A direction as a difference of means: texts of one class less all others."""
 
     texts: TextSource
-    """The texts: a file, or texts of the config itself."""
+    """The texts: a file, here or of a hub or a package, or texts of the config itself."""
     positive: Text
     """The class that the direction points to."""
     position: Position = "last"
@@ -39,8 +39,6 @@ class Contrast(Section):
     def _has_classes(self) -> Contrast:
         complaints: list[Complaint] = []
         labels = {each.label for each in self.texts.examples or ()}
-        if self.texts.published or self.texts.package:
-            complaints.append(("texts", "are read from path or examples here; give one of them"))
         if self.texts.label_column is None or labels == {None}:
             complaints.append(
                 ("texts.value", "are numbers, and a contrast has classes; give label")
