@@ -547,7 +547,7 @@ def label_summary() -> pl.DataFrame:
             "value_low": value - 0.03,
             "value_high": value + 0.03,
         }
-        for score in ("detection", "fuzzing")
+        for score in ("detection", "fuzzing", "simulation")
         for source, value in (("tokens", 0.62), ("self", 0.51))
     ]
     return pl.DataFrame(rows)

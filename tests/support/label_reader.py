@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 WORD = re.compile(r"[a-z]{4,}")
+LISTED = re.compile(r"(\d+)\. (.*)")
 MARKED = re.compile(r"<<(.*?)>>")
 
 
@@ -29,6 +30,10 @@ def answer_of(asked: dict[str, Any], label: str, passages: Sequence[str]) -> dic
     if "marks" in asked:
         marked = [" ".join(MARKED.findall(text)) or text for text in passages]
         return {"marks": [int(bool(meant & words_of(text))) for text in marked]}
+    if "strengths" in asked:
+        listed = (LISTED.match(line) for text in passages for line in text.split("\n"))
+        return {"strengths": [[int(line[1]), 10] for line in listed
+                              if line and meant & words_of(line[2])]}  # fmt: skip
     if "intruder" in asked:
         shared = Counter(word for text in passages for word in words_of(text))
         common = [max((shared[word] for word in words_of(text)), default=0) for text in passages]

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from saeflow.analyses.examples.entries import Firings, Rows
-from saeflow.analyses.labels.scoring import Words
+from saeflow.analyses.labels.questions import Words
 from saeflow.analyses.labels.wording import LABELS
 
 TOPICS = (

@@ -189,11 +189,12 @@ def difference_interval(first: Error, second: Error, level: float) -> tuple[floa
     left, right = area_interval(first, level), area_interval(second, level)
     product = float(np.sqrt((first.influence**2).sum() * (second.influence**2).sum()))
     shared = float(first.influence @ second.influence) / product if product > 0 else 0.0
-    down = _added(right.auc - right.low, left.high - left.auc, shared)
-    up = _added(right.high - right.auc, left.auc - left.low, shared)
+    down = square_and_add(right.auc - right.low, left.high - left.auc, shared)
+    up = square_and_add(right.high - right.auc, left.auc - left.low, shared)
     change = right.auc - left.auc
     return change, change - down, change + up
 
 
-def _added(a: float, b: float, correlation: float) -> float:
+def square_and_add(a: float, b: float, correlation: float) -> float:
+    """How far a difference may lie off where its sides lie off by these, and correlate."""
     return float(np.sqrt(max(a * a + b * b - 2 * correlation * a * b, 0.0)))

@@ -14,22 +14,26 @@ import pytest
 from checkout import ROOT
 from judge_server import KEY, serving, stats
 from judge_service import service
-from scipy.stats import mannwhitneyu
+from scipy.stats import mannwhitneyu, pearsonr
 
 from saeflow.analyses.labels.asking import HostedAsker, LabelTemplate, Question, Reply
 from saeflow.analyses.labels.explaining import explained
 from saeflow.analyses.labels.passages import PASSAGES, gather, read_cached
 from saeflow.analyses.labels.prompts import read_prompts
-from saeflow.analyses.labels.scoring import (
-    ANSWERS,
-    SCORES,
+from saeflow.analyses.labels.questions import (
+    Asked,
     Words,
-    answer_table,
     dream_questions,
-    generation_table,
     intruder_questions,
     passage_questions,
     random_partners,
+    simulation_questions,
+)
+from saeflow.analyses.labels.scoring import (
+    ANSWERS,
+    SCORES,
+    answer_table,
+    generation_table,
     score_table,
 )
 from saeflow.analyses.labels.settings import AskedModel, LabelScores, Passages
@@ -73,6 +77,10 @@ def answers(who: HostedAsker, passages: pl.DataFrame, *kinds: str) -> pl.DataFra
     return answer_table(asked, who)
 
 
+def simulation(labels: pl.DataFrame, passages: pl.DataFrame, count: int = 20) -> list[Asked]:
+    return simulation_questions(labels, passages, count, planted.WORDS, 0)
+
+
 def test_passages_are_what_the_latents_do_and_no_block_is_shown_and_tested(
     passages: pl.DataFrame,
 ) -> None:
@@ -103,7 +111,8 @@ def test_labels_of_planted_latents_score_far_above_random_ones_by_every_scorer(
     answered = answers(who, passages, "detection", "fuzzing")
     intruders = answer_table(intruder_questions(passages, 8, planted.WORDS, 0), who)
     written = generation_table(planted.labels(), who, planted.activate, 4, 0)
-    every = pl.concat([answered, intruders, written])
+    simulated = answer_table(simulation(planted.labels(), passages), who)
+    every = pl.concat([answered, simulated, intruders, written])
     assert every.schema == ANSWERS
     assert every["value"].null_count() == 0
     scores = score_table(every, SETTINGS, 0)
@@ -115,6 +124,11 @@ def test_labels_of_planted_latents_score_far_above_random_ones_by_every_scorer(
         assert own["random"].max() < 0.6, kind
         if kind != "generation":
             assert own["over_random_low"].min() > 0, kind
+    simulation_scores = scores.filter(score="simulation")
+    assert simulation_scores["latent"].to_list() == planted.LATENTS
+    assert simulation_scores["value"].min() > 0.8  # what is said knows words, and no strengths
+    assert simulation_scores["random"].max() < 0.1
+    assert simulation_scores["over_random_low"].min() > 0.3
     intruder = scores.filter(score="intruder")
     assert intruder["value"].mean() > 0.8 > intruder["random"].max()
     table = label_table("main", [planted.labels()], scores)
@@ -162,6 +176,10 @@ def test_labels_that_are_dealt_wrongly_are_doubtful(
     scores = score_table(answer_table(asked, asker(url, tmp_path)), SETTINGS, 0)
     assert scores["value"].max() < 0.7
     assert label_table("main", [wrong], scores)["doubtful"].all()
+    answered = answer_table(simulation(wrong, passages), asker(url, tmp_path))
+    scores = score_table(answered, SETTINGS, 0)
+    assert scores["value"].max() < 0.1  # none where nothing was said to fire
+    assert label_table("main", [wrong], scores)["doubtful"].all()
     assert label_table("main", [wrong])["doubtful"].all()  # nor is one believed without a score
 
 
@@ -169,7 +187,7 @@ def test_a_score_is_the_area_that_scipy_counts_and_the_baseline_of_the_same_pass
     generator = np.random.default_rng(0)
     fires = np.arange(40) < 20
     rows = [
-        (3, "self", label, "detection", item, item // 2, bool(fires[item]), value, None)
+        (3, "self", label, "detection", item, None, item // 2, bool(fires[item]), None, value, None)
         for label, shift in (("own", 1.0), ("random", 0.0))
         for item, value in enumerate(generator.normal(shift * fires, 1))
     ]
@@ -182,6 +200,78 @@ def test_a_score_is_the_area_that_scipy_counts_and_the_baseline_of_the_same_pass
     assert score["over_random"] == pytest.approx(score["value"] - score["random"])
     assert score["over_random_low"] < score["over_random"] < score["over_random_high"]
     assert (score["n"], score["missing"]) == (40, 0)
+
+
+def test_a_simulation_is_the_correlation_over_the_tokens_of_all_its_passages(
+    passages: pl.DataFrame,
+) -> None:
+    asked = simulation(planted.labels(), passages)
+    for latent in planted.LATENTS:
+        own = [each for each in asked if each.latent == latent and each.label == "own"]
+        assert sum(any(each.fires) for each in own) == 10
+        assert len(own) == 20
+        strongest = [max(each.activations) for each in own if any(each.fires)]
+        assert strongest == sorted(strongest, reverse=True)
+        assert strongest[0] == 3 > strongest[-1]
+
+    class Noisy:
+        name = "noisy"
+
+        def tell(self, questions: list[Question]) -> list[Reply]:
+            generator = np.random.default_rng(0)
+            answered = []
+            for question, each in zip(questions, asked, strict=True):
+                noise = generator.random(len(question.passages))
+                truth = np.array(each.activations) if each.label == "own" else 0
+                answered.append(Reply(tuple(truth + noise)))
+            return answered
+
+    answers = answer_table(asked, Noisy())
+    assert answers.schema == ANSWERS
+    scores = score_table(answers, SETTINGS, 0)
+    for row in scores.iter_rows(named=True):
+        table = answers.filter(latent=row["latent"])
+        for label, column in (("own", "value"), ("random", "random")):
+            own = table.filter(label=label)
+            expected = pearsonr(own["value"], own["activation"]).statistic
+            assert row[column] == pytest.approx(expected)
+        assert row["over_random"] == pytest.approx(row["value"] - row["random"])
+        assert 0 < row["over_random_low"] < row["over_random"] < row["over_random_high"]
+        assert row["low"] < row["value"] < row["high"]
+
+
+def test_numbers_that_are_all_alike_are_no_score_and_no_baseline_but_nothing(
+    passages: pl.DataFrame,
+) -> None:
+    class Alike:
+        name = "alike"
+
+        def tell(self, questions: list[Question]) -> list[Reply]:
+            return [Reply((4.0,) * len(question.passages)) for question in questions]
+
+    asked = simulation(planted.labels(), passages)
+    scores = score_table(answer_table(asked, Alike()), SETTINGS, 0)
+    for column in ("value", "low", "high", "random", "over_random", "over_random_low"):
+        assert scores[column].null_count() == len(scores)
+    assert scores["n"].min() > 100
+    assert summary_table("main", scores, SETTINGS, 0).is_empty()
+    assert label_table("main", [planted.labels()], scores)["doubtful"].all()
+
+
+def test_a_passage_whose_simulation_is_malformed_is_missing_with_all_its_tokens(
+    tmp_path: Path, passages: pl.DataFrame
+) -> None:
+    with serving(rates=json.dumps({"refusal": 0.2})) as url:
+        answered = answer_table(simulation(planted.labels(), passages), asker(url, tmp_path))
+    of_passages = answered.group_by("latent", "label", "item").agg(
+        pl.col("value").is_null().all().alias("none"),
+        pl.col("value").is_null().any().alias("missing"),
+    )
+    assert of_passages["none"].equals(of_passages["missing"])
+    assert 0 < of_passages["none"].sum() < 0.5 * len(of_passages)
+    scores = score_table(answered, SETTINGS, 0)
+    assert scores["missing"].sum() == answered.filter(label="own")["value"].null_count()
+    assert scores["value"].min() > 0.8
 
 
 def test_faults_of_an_endpoint_cost_the_answers_that_they_befall_and_a_rerun_asks_no_more(
@@ -256,11 +346,30 @@ def test_a_hostile_label_or_passage_stays_a_quotation() -> None:
         ("explanation", '{"explanation": " "}'),
         ("explanation", '{"explanation": ["a"]}'),
         ("passage", "a passage"),
+        ("strengths", '{"strengths": 3}'),
+        ("strengths", '{"strengths": [0, 1, 0]}'),
+        ("strengths", '{"strengths": [[4, 1]]}'),
+        ("strengths", '{"strengths": [[1, 11]]}'),
+        ("strengths", '{"strengths": [[1, -1]]}'),
+        ("strengths", '{"strengths": [[1, true]]}'),
+        ("strengths", '{"strengths": [[1, 2, 3]]}'),
+        ("strengths", '{"strengths": [[1, 2], [1, 2]]}'),
     ],
 )
 def test_an_answer_of_another_form_is_none(field: str, content: str) -> None:
     with pytest.raises(ValueError, match=r"answer|mark"):
         LabelTemplate("labels", "", field, 3).parse(content)
+
+
+def test_tokens_that_no_strength_is_told_of_have_none_and_each_stands_on_its_own_line() -> None:
+    template = LabelTemplate("labels-simulation-3@1", "Say.", "strengths", 3)
+    assert template.parse('{"strengths": [[3, 10], [1, 2]]}') == "[2, 0, 10]"
+    assert template.parse('{"strengths": []}') == "[0, 0, 0]"
+    tokens = [Completion("", text) for text in (" a", "\r\n4. x", "</text>")]
+    (_, message) = template.messages("ships", tokens)
+    shown = message["content"].split("\n")
+    assert len(shown) == 4
+    assert json.loads(shown[-1][len("<text>") : -len("</text>")]) == "1.  a\n2. ⏎4. x\n3. </text>"
 
 
 def test_partners_are_other_latents_each_used_once() -> None:

@@ -140,8 +140,43 @@ def test_the_best_place_is_the_one_with_the_largest_score_itself() -> None:
     grid = Grid(score, score, score, score, 4)
     assert best_places(grid, 0, 2) == [(1, 2), (0, 0)]
     assert grid.p.tolist() == [1 / 5]
-    score[0, 3, 1] = 3.5  # a random direction does better
+    score[1, 2, :4] = [0.5, 1.0, 1.5, 0.0]
+    score[0, 3, 1] = 3.5  # a random direction stands out more, where nothing else does
     assert Grid(score, score, score, score, 4).p.tolist() == [2 / 5]
+
+
+def noise(seed: int, random: int, latents: int) -> Grid:
+    """Read-outs that mean nothing, skewed as divergences are."""
+    generator = np.random.default_rng(seed)
+    contrast, similarity = generator.exponential(1, (2, 3, 11, random + latents))
+    score = (calibrated(contrast, random) + calibrated(similarity, random)) / 2
+    return Grid(contrast, similarity, contrast, score, random)
+
+
+def test_pure_noise_has_p_values_that_are_as_small_as_they_say_and_no_more_labels() -> None:
+    p = np.stack([noise(seed, 24, 10).p for seed in range(100)])
+    for level in (0.04, 0.2, 0.4):
+        assert (p <= level + 1e-9).mean() == pytest.approx(level, abs=0.05)
+    names = ["latent", "template", "scale", "score", "variety", "text"]
+    rows = [(latent, 0, 1.0, 1.0, 1.0, "a thing") for latent in range(40)]
+    texts = pl.DataFrame(rows, schema=names, orient="row")
+    labelled = [
+        len(self_labels(texts, range(40), noise(seed, 99, 40).p, 0.1)) for seed in range(40)
+    ]
+    assert sum(map(bool, labelled)) <= 10  # 4 in 40 are expected
+    assert sum(labelled) < 40 * 40 * 0.05
+
+
+def test_latents_that_stand_out_are_labelled_among_those_that_do_not() -> None:
+    grid = noise(0, 99, 60)
+    grid.contrast[1, 4, 99:119] += 20
+    names = ["latent", "template", "scale", "score", "variety", "text"]
+    rows = [(latent, 0, 1.0, 1.0, 1.0, "a thing") for latent in range(60)]
+    texts = pl.DataFrame(rows, schema=names, orient="row")
+    labels = self_labels(texts, range(60), grid.p, 0.1)
+    assert set(range(20)) <= set(labels["latent"])
+    assert len(labels) <= 25
+    assert "q 0.0" in labels["provenance"][0]
 
 
 def test_calibrated_read_outs_of_random_directions_have_mean_0_and_spread_1() -> None:
@@ -160,7 +195,7 @@ def test_a_label_is_what_most_scales_agree_on_and_chance_gets_none() -> None:
     ]
     names = ["latent", "template", "scale", "score", "variety", "text"]
     texts = pl.DataFrame(rows, schema=names, orient="row")
-    labels = self_labels(texts, [7, 9], np.array([0.04, 0.5]), 0.05)
+    labels = self_labels(texts, [7, 9], np.array([0.04, 0.5]), 0.1)
     assert labels["latent"].to_list() == [7]
     assert labels["text"][0] in {"the red planet", "a planet of the sun"}
     assert consensus(["a b", "c d", "c d e"], [1.0, 1.0, 1.0]) == 1

@@ -1,17 +1,19 @@
 """Questions about labels, to a model behind an endpoint or to the study's own model.
 
 Both answer the same questions: a hosted model in words, through the ledger and the budget of the
-judges; the study's own by the log-odds of Yes over No, or by what it writes.
+judges; the study's own by the log-odds of Yes over No, by the number that it expects, or by what it
+writes.
 """
 
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache
 
@@ -38,7 +40,10 @@ ROWS_AT_ONCE = 64
 FEWEST = 4
 """Tokens that an answer in words must have room for."""
 MARKS, INTRUDER, EXPLANATION, PASSAGE = "marks", "intruder", "explanation", "passage"
+STRENGTHS, STRONGEST = "strengths", 10
 UNKNOWN = "no answer"
+ALIKE = "the model's tokens do not tell the answers apart"
+_BREAK = re.compile(r"[\r\n]+")
 
 
 class Question(NamedTuple):
@@ -47,7 +52,7 @@ class Question(NamedTuple):
     Attributes:
         kind: a key of `AskingPrompts`.
         label: empty where there is none.
-        passages: texts.
+        passages: texts; of ``simulation``, the tokens of one passage.
         repeat: tells questions apart that are alike.
     """
 
@@ -58,7 +63,8 @@ class Question(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """An answer: a number per passage or one, or a text; or the reason why there is none."""
+    """An answer: a number per passage (of ``simulation``, per token) or one, or a text; or the
+    reason why there is none."""
 
     values: tuple[float, ...] | None
     text: str | None = None
@@ -95,6 +101,9 @@ class LabelTemplate(NamedTuple):
             value = {"type": "array", "items": mark, **marks}
         elif self.field == INTRUDER:
             value = {"type": "integer", "minimum": 1, "maximum": self.passages}
+        elif self.field == STRENGTHS:
+            pair = {"items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
+            value = {"type": "array", "items": {"type": "array", **pair}}
         return {
             "type": "object",
             "properties": {self.field: value},
@@ -105,6 +114,11 @@ class LabelTemplate(NamedTuple):
     def messages(self, criterion: str, completions: Sequence[Completion]) -> list[dict[str, str]]:
         """The system message, then label and passages, none of which can end its own quotation."""
         lines = ["Description:", quoted(criterion)] if criterion else []
+        if self.field == STRENGTHS:
+            tokens = (_BREAK.sub("⏎", completion.text) for completion in completions)
+            listed = "\n".join(f"{number}. {token}" for number, token in enumerate(tokens, 1))
+            lines += ["Tokens:", quoted(listed)]
+            completions = ()
         for number, completion in enumerate(completions, 1):
             if completion.text:
                 lines += [f"Passage {number}:", quoted(completion.text)]
@@ -114,7 +128,8 @@ class LabelTemplate(NamedTuple):
         ]
 
     def parse(self, content: str) -> int | str:
-        """The answer: digits for marks, a number of a passage, or a line of text.
+        """The answer: digits for marks, a number of a passage, a strength per token as JSON, or a
+        line of text.
 
         Raises:
             ValueError: it is none of these, or of another number of passages.
@@ -130,15 +145,32 @@ class LabelTemplate(NamedTuple):
             if type(value) is not int or not 1 <= value <= self.passages:
                 raise ValueError("the answer is the number of no passage")
             return value
+        if self.field == STRENGTHS:
+            return json.dumps(self._strengths(value))
         if not isinstance(value, str) or not (line := one_line(value)):
             raise ValueError("the answer is no text")
         return line
+
+    def _strengths(self, value: Any) -> list[int]:
+        """The strength of every token from pairs of some tokens' numbers and theirs."""
+        strengths: dict[int, int] = {}
+        for pair in value if isinstance(value, list) else [value]:
+            if not isinstance(pair, list) or [type(number) for number in pair] != [int, int]:
+                raise ValueError("the answer is no list of pairs of numbers")
+            token, strength = pair
+            if not 1 <= token <= self.passages or token in strengths:
+                raise ValueError("the answer has the number of no token, or of one twice")
+            if not 0 <= strength <= STRONGEST:
+                raise ValueError(f"the answer has a strength that is not 0 to {STRONGEST}")
+            strengths[token] = strength
+        return [strengths.get(token, 0) for token in range(1, self.passages + 1)]
 
 
 FIELDS = {
     "explanation": EXPLANATION,
     "detection": MARKS,
     "fuzzing": MARKS,
+    "simulation": STRENGTHS,
     "intruder": INTRUDER,
     "generation": PASSAGE,
 }
@@ -192,6 +224,8 @@ def _reply(question: Question, parts: Sequence[tuple[int, Answer]]) -> Reply:
         value = parts[0][1].value
         if value is None:
             return Reply(None, None, reason or UNKNOWN)
+        if field == STRENGTHS:
+            return Reply(tuple(map(float, json.loads(str(value)))))
         return Reply((float(value),)) if field == INTRUDER else Reply(None, str(value))
     marks: list[float] = []
     for count, answer in parts:
@@ -239,11 +273,11 @@ class LocalAsker:
         wording: Wordings = getattr(self._prompts, question.kind)
         if question.kind in ("detection", "fuzzing"):
             asked = [wording.asked(question.label, text) for text in question.passages]
-            return Reply(tuple(self._log_odds(asked, "Yes", "No")))
+            return self._log_odds(asked)
         if question.kind == "intruder":
-            numbers = [str(number + 1) for number in range(len(question.passages))]
-            digits = self._digits(wording.asked("", "", _listed(question.passages)), numbers)
-            return Reply((float(1 + int(np.argmax(digits))),))
+            return self._chosen(wording.asked("", "", _listed(question.passages)), question)
+        if question.kind == "simulation":
+            return self._expected(wording.asked(question.label, ""), question.passages)
         text = self._written(self._that_fits(wording, question), question)
         return Reply(None, text) if text else Reply(None, None, "the model wrote nothing")
 
@@ -273,24 +307,56 @@ class LocalAsker:
             return self._lm.tokenize(prompt_text([message], self._lm.tokenizer))
         return self._lm.tokenize(f"{text}\nAnswer:" if answer else text)
 
-    def _first(self, word: str, answer: bool) -> int:
-        return self._lm.tokenize(word if self._chats and answer else f" {word}", bos=False)[0]
+    def _choices(self, answers: Sequence[str]) -> Choices | None:
+        """How answers begin, up to the token that tells them apart; None where none does."""
+        rows = [self._lm.tokenize(answer, bos=False) for answer in answers]
+        shared = min(_shared(rows), min(map(len, rows)) - 1)
+        ids = [row[shared] for row in rows]
+        return Choices(rows[0][:shared], ids) if len(set(ids)) == len(ids) else None
 
     @torch.no_grad()
-    def _log_odds(self, texts: Sequence[str], yes: str, no: str) -> list[float]:
-        """How much likelier the model begins its answer with one word than with the other."""
-        rows = [self._tokens(text, True) for text in texts]
+    def _log_odds(self, texts: Sequence[str]) -> Reply:
+        """How much likelier the model begins its answer with Yes than with No."""
+        choices = self._choices(["Yes", "No"] if self._chats else [" Yes", " No"])
+        if choices is None:
+            return Reply(None, None, ALIKE)
+        rows = [[*self._tokens(text, True), *choices.opening] for text in texts]
         self._check(max(map(len, rows)), "detection")
-        logits = next_logits(self._lm, rows)
-        of_yes, of_no = self._first(yes, True), self._first(no, True)
-        return (logits[:, of_yes] - logits[:, of_no]).tolist()
+        yes, no = next_logits(self._lm, rows)[:, choices.at(self._lm.device)].unbind(1)
+        return Reply(tuple((yes - no).tolist()))
 
     @torch.no_grad()
-    def _digits(self, text: str, numbers: Sequence[str]) -> list[float]:
-        tokens = self._tokens(text, False)
-        self._check(len(tokens), "intruder")
-        logits = next_logits(self._lm, [tokens])[0]
-        return [float(logits[self._first(number, False)]) for number in numbers]
+    def _chosen(self, text: str, question: Question) -> Reply:
+        """The number of the passage that the model names first."""
+        choices = self._choices([f" {number + 1}" for number in range(len(question.passages))])
+        if choices is None:
+            return Reply(None, None, ALIKE)
+        tokens = [*self._tokens(text, False), *choices.opening]
+        self._check(len(tokens), question.kind)
+        logits = next_logits(self._lm, [tokens])[0, choices.at(self._lm.device)]
+        return Reply((float(1 + int(logits.argmax())),))
+
+    @torch.no_grad()
+    def _expected(self, text: str, passage: Sequence[str]) -> Reply:
+        """The strength from 0 to 9 that the model expects behind each token, all at once: behind
+        those before it stands that theirs is not known."""
+        choices = self._choices([str(number) for number in range(STRONGEST)])
+        if choices is None:
+            return Reply(None, None, ALIKE)
+        tokens, read = self._tokens(f"{text}\n", False), []
+        for token in passage:
+            line = self._lm.tokenize(f"{_BREAK.sub('⏎', token).strip()}\t", bos=False)
+            tokens += [*line, *choices.opening]
+            read.append(len(tokens) - 1)
+            tokens += self._lm.tokenize("?\n", bos=False)
+        tokens = tokens[: read[-1] + 1]
+        self._check(len(tokens), "simulation")
+        row = torch.tensor([tokens], device=self._lm.device)
+        states = self._lm.decoder(row, use_cache=False).last_hidden_state
+        logits = unembed(self._lm, states[0, torch.tensor(read, device=self._lm.device)])
+        shares = logits[:, choices.at(self._lm.device)].double().softmax(1)
+        numbers = torch.arange(STRONGEST, device=self._lm.device, dtype=shares.dtype)
+        return Reply(tuple((shares @ numbers).tolist()))
 
     def _written(self, tokens: list[int], question: Question) -> str:
         room = min(self._new, self._lm.context - len(tokens))
@@ -304,6 +370,22 @@ class LocalAsker:
         said = continuation_text(self._lm.tokenizer, tokens, drawn)
         line = said.split("\n")[0] if question.kind == "explanation" else said
         return one_line(line)
+
+
+class Choices(NamedTuple):
+    """Answers that a model chooses among: tokens that all begin with, and the next one of each."""
+
+    opening: list[int]
+    ids: list[int]
+
+    def at(self, device: torch.device) -> torch.Tensor:
+        return torch.tensor(self.ids, device=device)
+
+
+def _shared(rows: Sequence[Sequence[int]]) -> int:
+    """With how many tokens all rows open alike."""
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
+    return sum(1 for _ in alike)
 
 
 def _listed(passages: Sequence[str]) -> str:
@@ -320,8 +402,7 @@ def next_logits(lm: LanguageModel, rows: Sequence[Sequence[int]]) -> torch.Tenso
         lm: the model.
         rows: token ids, BOS first.
     """
-    alike = takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
-    shared = min(sum(1 for _ in alike), min(map(len, rows)) - 1)
+    shared = min(_shared(rows), min(map(len, rows)) - 1)
     check_length(lm, max(map(len, rows)))
     if lm.keeps_states:
         shared = 0

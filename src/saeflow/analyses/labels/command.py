@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from saeflow.analyses.labels.asking import Asker
-    from saeflow.analyses.labels.scoring import Words
+    from saeflow.analyses.labels.questions import Words
     from saeflow.models.language_model import LanguageModel
 
 app = typer.Typer(help="Label latents in words.", no_args_is_help=True)
@@ -277,7 +277,7 @@ def score(
     options.use_device(threads)
     import polars as pl
 
-    from saeflow.analyses.labels import scoring
+    from saeflow.analyses.labels import questions, scoring
     from saeflow.analyses.labels.firing import peaks
     from saeflow.analyses.labels.passages import PASSAGES
     from saeflow.analyses.labels.wording import LABELS
@@ -291,15 +291,17 @@ def score(
     if who.kind == "local" or "generation" in wanted.kinds:
         lm = options.open_model(model, dtype)
     asker = _asker(who, prompts, lm, seed, ledger, calls, "score labels, questions")
-    questions = []
+    asked_of = []
     for kind in wanted.kinds:
         if kind in ("detection", "fuzzing"):
-            questions += scoring.passage_questions(every, drawn, kind, words, seed)
+            asked_of += questions.passage_questions(every, drawn, kind, words, seed)
+        elif kind == "simulation":
+            asked_of += questions.simulation_questions(every, drawn, wanted.simulated, words, seed)
         elif kind == "dreams":
-            questions += scoring.dream_questions(every, _dreamed(dreams), seed)
+            asked_of += questions.dream_questions(every, _dreamed(dreams), seed)
         elif kind == "intruder":
-            questions += scoring.intruder_questions(drawn, wanted.intruders, words, seed)
-    tables = [scoring.answer_table(questions, asker)]
+            asked_of += questions.intruder_questions(drawn, wanted.intruders, words, seed)
+    tables = [scoring.answer_table(asked_of, asker)]
     if "generation" in wanted.kinds and lm is not None:
         subject = Subject(lm, options.open_sae(sae), hook, seed)
         tables.append(
@@ -354,7 +356,7 @@ def _asker(
 
 def _words(model: Path) -> Words:
     """How the model's tokens are written."""
-    from saeflow.analyses.labels.scoring import Words
+    from saeflow.analyses.labels.questions import Words
     from saeflow.config.model_files import vocabulary_in
     from saeflow.models.language_model import checkpoint_of, load_tokenizer
     from saeflow.models.vocabulary import vocabulary

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from saeflow.analyses.labels.asking import Asker, LocalAsker, Question
-from saeflow.analyses.labels.scoring import Words
+from saeflow.analyses.labels.questions import Words
 from saeflow.analyses.labels.self_explanation import first_phrase
 from saeflow.analyses.labels.wording import LABELS, one_line
 

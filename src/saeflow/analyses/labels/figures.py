@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WHAT = {
     "detection": "detection, area",
     "fuzzing": "fuzzing, area",
+    "simulation": "simulation, correlation",
     "generation": "generation, area",
     "dreams": "dreams told, area",
     "intruder": "intruders told, share",
@@ -56,7 +57,7 @@ def label_scores(rows: pl.DataFrame, settings: Figures) -> Drawing:
         ]
         panel.set_yticks(places, names)
         panel.set_ylim(len(own) - 0.5, -0.5)
-        panel.set_xlim(0, 1)
+        panel.set_xlim(-1 if score == "simulation" else 0, 1)
         panel.set_xlabel(WHAT.get(score, score))
     legend(
         drawing,

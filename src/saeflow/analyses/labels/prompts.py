@@ -41,6 +41,7 @@ class AskingPrompts(Section):
     explanation: Wordings
     detection: Wordings
     fuzzing: Wordings
+    simulation: Wordings
     intruder: Wordings
     generation: Wordings
 

@@ -3,17 +3,21 @@
 Detection and fuzzing are delphi's (arXiv 2410.13928): 50 passages in which the latent fires, drawn
 evenly over ten quantiles of its strength, and 50 in which it is silent, in one random order. The
 score is the area under the ROC curve; where answers are 0 and 1 that is the mean of the two rates.
+
+Simulation is that of Bills et al. 2023, "Language models can explain neurons in language models":
+of every token of a passage is said how strongly the latent fires, and the score is the correlation
+with how strongly it does, over the tokens of all passages together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
 
 from saeflow.analyses.labels.asking import Asker, Question
+from saeflow.analyses.labels.questions import AMONG, OWN, RANDOM, Asked, random_partners
 from saeflow.analyses.labels.settings import LabelScores
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.areas import (
@@ -24,22 +28,25 @@ from saeflow.statistics.areas import (
     placements,
 )
 from saeflow.statistics.clusters import SHARE, Resampling
+from saeflow.statistics.correlations import Correlation, correlation, correlation_difference
 from saeflow.tables import Schema
 
-OWN, RANDOM = "own", "random"
 ANSWERS: Schema = {
     "latent": pl.Int32,
     "source": pl.String,
     "label": pl.String,
     "score": pl.String,
     "item": pl.Int32,
+    "token": pl.Int32,
     "block": pl.Int32,
     "fires": pl.Boolean,
+    "activation": pl.Float32,
     "value": pl.Float64,
     "reason": pl.String,
 }
 """``label``: own, or that of a random latent. ``item``: a passage, a text or a question; ``value``
-is null where there is no answer, with the reason."""
+is null where there is no answer, with the reason. ``token`` and ``activation``, of simulations:
+which of the passage, and how strongly the latent fires on it."""
 SCORES: Schema = {
     "latent": pl.Int32,
     "source": pl.String,
@@ -56,200 +63,34 @@ SCORES: Schema = {
     "missing": pl.Int32,
 }
 BASELINE = ("random", "over_random", "over_random_low", "over_random_high")
-AMONG = 5
-"""Passages of a question about intruders, one of which is one."""
 Activate = Callable[[Sequence[str], Sequence[int]], np.ndarray]
 """The largest activation of some latents on some texts, ``[texts, latents]``."""
 
 
-class Words(NamedTuple):
-    """How tokens are written: by id, and what stands between two."""
-
-    texts: Mapping[int, str]
-    gap: str
-
-    def passage(self, tokens: Sequence[int], marked: Sequence[bool] | None = None) -> str:
-        """A passage as text; runs of marked tokens stand between << and >>."""
-        marks = list(marked) if marked is not None else [False] * len(tokens)
-        pieces: list[str] = []
-        for number, token in enumerate(tokens):
-            text = self.texts.get(token, "")
-            if marks[number] and (number == 0 or not marks[number - 1]):
-                bare = text.lstrip(" ")
-                text = f"{text[: len(text) - len(bare)]}<<{bare}"
-            if marks[number] and (number + 1 == len(tokens) or not marks[number + 1]):
-                text += ">>"
-            pieces.append(text)
-        return self.gap.join(pieces).strip()
-
-
-def random_partners(latents: Sequence[int], seed: int, source: str) -> dict[int, int]:
-    """Another latent for each, whose label stands for that of a random latent: the next one in a
-    random order."""
-    order = numpy_generator(seed, "labels", "partners", source).permutation(len(latents))
-    shuffled = [latents[place] for place in order]
-    return dict(zip(shuffled, [*shuffled[1:], shuffled[0]], strict=True)) if len(order) > 1 else {}
-
-
-class _Asked(NamedTuple):
-    """A question, and where its answer belongs."""
-
-    question: Question
-    latent: int
-    source: str
-    label: str
-    score: str
-    items: list[int]
-    blocks: list[int]
-    fires: list[bool]
-    intruder: int = 0
-    """The number of the passage that does not belong."""
-
-
-def passage_questions(
-    labels: pl.DataFrame, passages: pl.DataFrame, kind: str, words: Words, seed: int
-) -> list[_Asked]:
-    """Detection or fuzzing: every label, and a random latent's, on the tested passages.
-
-    Args:
-        labels: latent, source, text.
-        passages: of all latents, with the columns of `PASSAGES`.
-        kind: ``detection`` or ``fuzzing``.
-        words: how tokens are written.
-        seed: of the study.
-    """
-    tested = passages.filter(pl.col("use") != "shown").with_row_index("item")
-    by_latent = tested.partition_by("latent", as_dict=True)
-    asked = []
-    for (source,), own in labels.partition_by("source", as_dict=True, maintain_order=True).items():
-        texts = dict(own.select("latent", "text").iter_rows())
-        partners = random_partners(sorted(texts), seed, str(source))
-        for latent in sorted(texts):
-            table = by_latent.get((latent,))
-            if table is None or table["use"].n_unique() < 2:
-                continue
-            generator = numpy_generator(seed, "labels", kind, latent)
-            shown = _shown(table, kind, words, generator)
-            order = generator.permutation(len(shown))
-            rows = [table.row(int(place), named=True) for place in order]
-            for label, of in ((OWN, latent), (RANDOM, partners.get(latent))):
-                if of is None:
-                    continue
-                asked.append(
-                    _Asked(
-                        Question(kind, texts[of], tuple(shown[place] for place in order)),
-                        latent,
-                        str(source),
-                        label,
-                        kind,
-                        [row["item"] for row in rows],
-                        [row["block"] for row in rows],
-                        [row["use"] == "tested" for row in rows],
-                    )
-                )
-    return asked
-
-
-def dream_questions(labels: pl.DataFrame, dreams: pl.DataFrame, seed: int) -> list[_Asked]:
-    """Whether a label tells prompts that were dreamed of its latent from as many that were dreamed
-    of others.
-
-    Args:
-        labels: latent, source, text.
-        dreams: latent, text: of all latents that were dreamed of; the latent of a random label is
-            none of the others.
-        seed: of the study.
-    """
-    numbered = dreams.with_row_index("item")
-    asked = []
-    for (source,), own in labels.partition_by("source", as_dict=True, maintain_order=True).items():
-        texts = dict(own.select("latent", "text").iter_rows())
-        both = sorted(set(texts) & set(dreams["latent"]))
-        partners = random_partners(both, seed, str(source))
-        for latent in both:
-            partner = partners.get(latent)
-            mine = numbered.filter(latent=latent)
-            others = numbered.filter(~pl.col("latent").is_in([latent, partner]))
-            if partner is None or others.is_empty():
-                continue
-            generator = numpy_generator(seed, "labels", "dreams", str(source), latent)
-            count = min(len(mine), len(others))
-            drawn = others[generator.choice(len(others), count, replace=False).tolist()]
-            table = pl.concat([mine, drawn])
-            table = table[generator.permutation(len(table)).tolist()]
-            items = table["item"].to_list()
-            fires = (table["latent"] == latent).to_list()
-            for label, of in ((OWN, latent), (RANDOM, partner)):
-                question = Question("detection", texts[of], tuple(table["text"]))
-                asked.append(
-                    _Asked(question, latent, str(source), label, "dreams", items, items, fires)
-                )
-    return asked
-
-
-def _shown(
-    table: pl.DataFrame, kind: str, words: Words, generator: np.random.Generator
-) -> list[str]:
-    """The passages as they are shown: for fuzzing with marks, on the tokens that fire or, where
-    none does, on as many random ones as fire on average."""
-    tokens = table["token_ids"].to_list()
-    if kind == "detection":
-        return [words.passage(row) for row in tokens]
-    firing = [np.array(row) > 0 for row in table["activations"].to_list()]
-    counts = [marks.sum() for marks in firing if marks.any()]
-    usual = int(np.ceil(np.mean(counts))) if counts else 1
-    shown = []
-    for row, marks in zip(tokens, firing, strict=True):
-        if not marks.any():
-            places = generator.choice(len(row), min(usual, len(row)), replace=False)
-            marks = np.isin(np.arange(len(row)), places)
-        shown.append(words.passage(row, marks.tolist()))
-    return shown
-
-
-def intruder_questions(passages: pl.DataFrame, count: int, words: Words, seed: int) -> list[_Asked]:
-    """Of every latent some questions: four passages in which it fires and one in which it does
-    not; no label is told."""
-    asked = []
-    tested = passages.filter(pl.col("use") != "shown")
-    for (latent,), table in tested.partition_by("latent", as_dict=True).items():
-        sides = {
-            use: [words.passage(row) for row in table.filter(use=use)["token_ids"].to_list()]
-            for use in ("tested", "silent")
-        }
-        if len(sides["tested"]) < AMONG - 1 or not sides["silent"]:
-            continue
-        generator = numpy_generator(seed, "labels", "intruder", int(str(latent)))
-        for number in range(count):
-            firing = generator.choice(len(sides["tested"]), AMONG - 1, replace=False)
-            texts = [sides["tested"][place] for place in firing]
-            place = int(generator.integers(AMONG))
-            texts.insert(place, sides["silent"][int(generator.integers(len(sides["silent"])))])
-            question = Question("intruder", "", tuple(texts), number)
-            asked.append(
-                _Asked(question, int(str(latent)), "", OWN, "intruder", [number], [], [], place + 1)
-            )
-    return asked
-
-
-def answer_table(asked: Sequence[_Asked], asker: Asker) -> pl.DataFrame:
+def answer_table(asked: Sequence[Asked], asker: Asker) -> pl.DataFrame:
     """Put questions and write down the answers, with the columns of `ANSWERS`."""
     replies = asker.tell([each.question for each in asked])
     rows: list[tuple[object, ...]] = []
     for each, answer in zip(asked, replies, strict=True):
+        key = (each.latent, each.source, each.label, each.score)
         if each.score == "intruder":
             right = None if answer.values is None else float(answer.values[0] == each.intruder)
-            key = (each.latent, each.source, each.label, each.score)
-            rows.append((*key, each.items[0], each.items[0], None, right, answer.reason))
+            item = each.items[0]
+            rows.append((*key, item, None, item, None, None, right, answer.reason))
             continue
+        nothing = [None] * len(each.items)
+        columns = (
+            each.items,
+            each.tokens or nothing,
+            each.blocks,
+            each.fires,
+            each.activations or nothing,
+        )
         values = answer.values or [float("nan")] * len(each.items)
-        for item, block, fires, value in zip(
-            each.items, each.blocks, each.fires, values, strict=True
-        ):
+        for *of_item, value in zip(*columns, values, strict=True):
             has_value = not np.isnan(value)
             number, reason = (value, None) if has_value else (None, answer.reason)
-            key = (each.latent, each.source, each.label, each.score)
-            rows.append((*key, item, block, fires, number, reason))
+            rows.append((*key, *of_item, number, reason))
     return pl.DataFrame(rows, schema=ANSWERS, orient="row")
 
 
@@ -296,9 +137,8 @@ def generation_table(
                 for text in range(place[source, of], place[source, of] + texts):
                     reason = None if replies[text].text else replies[text].reason
                     value = None if reason else float(peaks[text, column])
-                    rows.append(
-                        (latent, source, OWN, "generation", text, text, fires, value, reason)
-                    )
+                    key = (latent, source, OWN, "generation")
+                    rows.append((*key, text, None, text, fires, None, value, reason))
     return pl.DataFrame(rows, schema=ANSWERS, orient="row")
 
 
@@ -316,6 +156,8 @@ def score_table(answers: pl.DataFrame, settings: LabelScores, seed: int) -> pl.D
             rows.append(key | _rate(own, settings, seed))
         elif score == "generation":
             rows.append(key | _against_half(own, settings))
+        elif score == "simulation":
+            rows.append(key | _correlated(own, table.filter(label=RANDOM), settings, seed))
         else:
             row = _against_random(own, table.filter(label=RANDOM), settings)
             if score == "dreams":  # prompts of one search are alike, and no units of an interval
@@ -359,6 +201,36 @@ def _against_random(
     result |= dict.fromkeys(BASELINE)
     if first is not None and second is not None:
         change, low, high = difference_interval(first, second, settings.level)
+        result |= {"random": first.value, "over_random": change}
+        result |= {"over_random_low": low, "over_random_high": high}
+    return result
+
+
+def _correlated(
+    own: pl.DataFrame, other: pl.DataFrame, settings: LabelScores, seed: int
+) -> dict[str, float | None]:
+    """The correlation over all tokens of what was said with what the latent does, and that of what
+    was said by a random latent's label of the tokens that both have answers about. Numbers that are
+    all alike say nothing: they are no score of a label, and 0 of a random one."""
+
+    def of(table: pl.DataFrame, said: str) -> Correlation | None:
+        names = (said, "activation", "block")
+        numbers, truth, block = (table[name].to_numpy() for name in names)
+        draws = numpy_generator(seed, "labels", "simulation", "interval")
+        truth = truth.astype(np.float64)
+        return correlation(numbers, truth, block, settings.bootstrap, settings.level, draws)
+
+    result: dict[str, float | None] = dict.fromkeys(("value", "low", "high", *BASELINE))
+    score = of(own.drop_nulls("value"), "value")
+    if score is not None:
+        result |= {"value": score.value, "low": score.low, "high": score.high}
+    by_random = other.drop_nulls("value").select("item", "token", of_random="value")
+    both = own.drop_nulls("value").join(by_random, on=["item", "token"], how="inner")
+    second = of(both, "value")
+    if second is not None:
+        nothing = Correlation(0.0, 0.0, 0.0, np.zeros(settings.bootstrap))
+        first = of(both, "of_random") or nothing
+        change, low, high = correlation_difference(first, second)
         result |= {"random": first.value, "over_random": change}
         result |= {"over_random_low": low, "over_random_high": high}
     return result

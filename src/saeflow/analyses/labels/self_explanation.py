@@ -39,6 +39,7 @@ from saeflow.judging.words import distinct_bigram_share, units
 from saeflow.models.chat import continuation_text
 from saeflow.models.running import unembed
 from saeflow.seeds import torch_generator
+from saeflow.statistics.false_discovery import q_values
 from saeflow.tables import Schema
 
 if TYPE_CHECKING:
@@ -131,14 +132,15 @@ def read_outs(
         lm: the model.
         prefix: of the prompt.
         directions: unit norm; the first are the random ones.
-        random: how many these are: two at least, and no more than ``ROWS_AT_ONCE``.
+        random: how many these are: two at least.
         scale: in units of ``place.norm``.
         place: where.
     """
     entropies, similarities, contrasts = [], [], []
     total = torch.zeros(lm.d_vocab, device=lm.device)
-    for first in range(0, len(directions), ROWS_AT_ONCE):
-        own = directions[first : first + ROWS_AT_ONCE].to(lm.device)
+    step = max(ROWS_AT_ONCE, random)
+    for first in range(0, len(directions), step):
+        own = directions[first : first + step].to(lm.device)
         vectors = injected(own, scale, place)
         states, seen = prefix.states(vectors, place.layer, place.kind, [place.probe])
         logs = unembed(lm, states[:, -1]).float().log_softmax(-1)
@@ -177,8 +179,8 @@ class Grid(NamedTuple):
 
     Attributes:
         score: mean of the calibrated contrast and self-similarity.
-        p: of every direction that is not random, the share of random ones whose best score is as
-            good, itself counted.
+        p: of every direction that is not random, the share of random ones and itself whose best
+            score is as good, all calibrated by all of these.
     """
 
     entropy: Float[np.ndarray, "templates scales directions"]
@@ -189,9 +191,16 @@ class Grid(NamedTuple):
 
     @property
     def p(self) -> Float[np.ndarray, " latents"]:
-        best = self.score.max(axis=(0, 1))
-        null, own = best[: self.random], best[self.random :]
-        return (1 + (null[None] >= own[:, None]).sum(axis=1)) / (1 + self.random)
+        # Random directions are held against a mean and a spread to which they belong, and deviate
+        # less for that; a latent stands among them only where it belongs to both, too.
+        shares = []
+        for latent in range(self.random, self.score.shape[-1]):
+            among = [*range(self.random), latent]
+            tables = (self.contrast[..., among], self.self_similarity[..., among])
+            contrast, similarity = (calibrated(table, len(among)) for table in tables)
+            best = (contrast + similarity).max(axis=(0, 1))
+            shares.append((best >= best[-1]).mean())
+        return np.array(shares)
 
 
 def look(
@@ -349,7 +358,8 @@ def self_labels(
         texts: from `explain`.
         latents: which, in the order of ``p``.
         p: from `Grid`.
-        most: a latent with a larger one has no self-explanation, as random directions do as well.
+        most: the share of false labels that may be expected: latents whose p, corrected for their
+            number, is larger have no self-explanation, as random directions do as well.
         source: what the labels are called after.
 
     Returns:
@@ -357,15 +367,15 @@ def self_labels(
     """
     own = texts.filter(pl.col("text") != "").partition_by("latent", as_dict=True)
     rows = []
-    for latent, chance in zip(latents, p.tolist(), strict=True):
+    for latent, chance, q in zip(latents, p.tolist(), q_values(p, "bh").tolist(), strict=True):
         table = own.get((latent,))
-        if table is None or chance > most:
+        if table is None or q > most:
             continue
         chosen = table.row(
             consensus(table["text"].to_list(), table["variety"].to_list()), named=True
         )
         scale = f"scale {chosen['scale']:.3g}"
-        origin = f"{source}, template {chosen['template']}, {scale}, p {chance:.3g}"
+        origin = f"{source}, template {chosen['template']}, {scale}, p {chance:.3g}, q {q:.3g}"
         rows.append((latent, source, chosen["text"], origin))
     return pl.DataFrame(rows, schema=LABELS, orient="row")
 

@@ -20,7 +20,7 @@ from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.prompts import Prompt
 
 Source = Literal["tokens", "import", "self", "adapted", "explainer"]
-ScoreKind = Literal["detection", "fuzzing", "intruder", "generation", "dreams"]
+ScoreKind = Literal["detection", "fuzzing", "simulation", "intruder", "generation", "dreams"]
 
 
 class LabelledLatents(Section):
@@ -70,11 +70,14 @@ class SelfExplanation(Section):
         default=[0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0]
     )
     """In units of the median norm of the residual stream at the layer's input."""
-    random: int = Field(default=24, ge=2, le=100)
+    random: int = Field(default=99, ge=2, le=1000)
     """Random directions that are looked at alike: read-outs are in units of theirs."""
-    chance: float = Field(default=0.05, gt=0, lt=1)
-    """A latent has no self-explanation where the share of random directions that do as well, itself
-    counted, is larger; no smaller one than 1 / (``random`` + 1) can be seen."""
+    chance: float = Field(default=0.1, gt=0, lt=1)
+    """Of an SAE's self-explanations no larger share is expected to be by chance (false discovery
+    rate, Benjamini and Hochberg). A latent's p is the share of random directions that do as well,
+    itself counted; none is below 1 / (``random`` + 1), so that of L latents some have a
+    self-explanation only where L / ((``random`` + 1) ``chance``) or more do better than all random
+    directions."""
     best: int = Field(default=3, ge=1)
     """Scales whose texts are written; the label is the text that agrees most with the others."""
     new_tokens: int = Field(default=12, ge=1)
@@ -183,11 +186,14 @@ class LabelScores(Section):
 
     kinds: Annotated[list[ScoreKind], Unique] = Field(default=[])
     """``detection``: telling passages in which the latent fires from others. ``fuzzing``: telling
-    them with the firing tokens marked from others with other tokens marked. ``generation``:
-    whether text written from the label fires the latent. ``intruder``: telling a passage in which
-    it does not fire from four in which it does, without a label. ``dreams``: telling prompts that
-    `dreaming` found for the latent from those for others. None by default: labels without a score
-    are doubtful."""
+    them with the firing tokens marked from others with other tokens marked. ``simulation``: saying
+    of every token of a passage how strongly the latent fires. ``generation``: whether text written
+    from the label fires the latent. ``intruder``: telling a passage in which it does not fire from
+    four in which it does, without a label. ``dreams``: telling prompts that `dreaming` found for
+    the latent from those for others. None by default: labels without a score are doubtful."""
+    simulated: int = Field(default=20, ge=2)
+    """``simulation``: passages of each latent, half of them such in which it fires, from the
+    strongest to the weakest, and half in which it is silent."""
     texts: int = Field(default=6, ge=2)
     """``generation``: texts written from each label."""
     intruders: int = Field(default=10, ge=1)

@@ -10,10 +10,10 @@ import polars as pl
 from saeflow.analyses.labels.scoring import SCORES
 from saeflow.analyses.labels.settings import LabelScores
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.clusters import CHANGE, SHARE, Resampling, columns
+from saeflow.statistics.clusters import Resampling, columns
 from saeflow.tables import Schema
 
-OF_LABELS = ("detection", "fuzzing", "generation", "dreams")
+OF_LABELS = ("detection", "fuzzing", "simulation", "generation", "dreams")
 """Scores of single labels."""
 PARTS = {"": "value", "_low": "low", "_high": "high", "_random": "random"}
 TABLE: Schema = {
@@ -86,7 +86,8 @@ def summary_table(sae: str, scores: pl.DataFrame, settings: LabelScores, seed: i
         row: dict[str, object] = {"sae": sae, "source": source, "score": score}
         for mean in _MEANS:
             values = table[mean].fill_null(np.nan).to_numpy()
-            bounds = SHARE if mean == "value" else CHANGE
+            lowest = -1.0 if score == "simulation" else 0.0
+            bounds = (lowest, 1.0) if mean == "value" else (lowest - 1, 1 - lowest)
             row |= columns(mean, resampled.mean(values, bounds))
         believed = (table["over_random_low"].fill_null(-1.0) > 0).mean()
         row |= {"latents": len(table), "random": table["random"].mean(), "believed": believed}
