@@ -7,6 +7,7 @@ Inputs:
     results/{study}/examples/{sae}/latents.parquet
     results/{study}/logit_lens/{sae}/tokens.parquet
     results/{study}/steering/targets.parquet, where targets of goals are labelled
+    results/{study}/diffing/saes/{sae}/latents.parquet, decoders.parquet, contexts.parquet of crosscoders
     files of labels that the config names
 
 Outputs, all in results/{study}/labels/{sae}/:
@@ -22,9 +23,12 @@ Outputs, all in results/{study}/labels/{sae}/:
     every rerun
 """
 
+from saeflow.analyses.diffing import base as compared_with
 from saeflow.analyses.labels.rules import (
     dreams_of,
+    hook_option,
     imported_file,
+    label_files,
     lens_table,
     target_table,
 )
@@ -32,6 +36,7 @@ from saeflow.analyses.steering.rules import calls
 
 ASKING = FLOW.read["labels"]
 ASKS_ENDPOINT = STUDY.labels.asked.kind == "openai"
+NORMED = repeated("--cached", [":".join(place) for place in FLOW.cached_places()])
 
 
 rule choose_labelled:
@@ -45,7 +50,7 @@ rule choose_labelled:
     benchmark:
         "results/{study}/benchmarks/choose_labelled/{sae}.jsonl"
     wildcard_constraints:
-        sae=one_of(FLOW.names["labelled_sae"]),
+        sae=one_of(FLOW.names["labelled_own_sae"]),
     localrule: True
     conda:
         "../envs/default.yaml"
@@ -77,7 +82,7 @@ rule label_by_tokens:
     benchmark:
         "results/{study}/benchmarks/label_by_tokens/{sae}.jsonl"
     wildcard_constraints:
-        sae=one_of(FLOW.names["labelled_sae"]),
+        sae=one_of(FLOW.names["labelled_own_sae"]),
     localrule: True
     conda:
         "../envs/default.yaml"
@@ -91,6 +96,37 @@ rule label_by_tokens:
         " --examples {input.examples:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule label_crosscoder:
+    input:
+        latents="results/{study}/diffing/saes/{sae}/latents.parquet",
+        decoders="results/{study}/diffing/saes/{sae}/decoders.parquet",
+        contexts="results/{study}/diffing/saes/{sae}/contexts.parquet",
+    output:
+        chosen="results/{study}/labels/{sae}/latents.parquet",
+        labels="results/{study}/labels/{sae}/tokens.parquet",
+    log:
+        "results/{study}/logs/label_crosscoder/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/label_crosscoder/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(FLOW.names["labelled_crosscoder"]),
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        settings=settings("labels", "wording"),
+    shell:
+        "saeflow labels crosscoder from-tokens"
+        " --latents {input.latents:q}"
+        " --decoders {input.decoders:q}"
+        " --contexts {input.contexts:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --chosen {output.chosen:q}"
+        " --output {output.labels:q}"
         " > {log:q} 2>&1"
 
 
@@ -133,7 +169,7 @@ rule label_by_self:
     benchmark:
         "results/{study}/benchmarks/label_by_self/{sae}.jsonl"
     wildcard_constraints:
-        sae=one_of(FLOW.names["labelled_sae"]),
+        sae=one_of(FLOW.names["labelled_own_sae"]),
     conda:
         "../envs/default.yaml"
     threads: 1
@@ -175,7 +211,7 @@ rule label_by_adapter:
     benchmark:
         "results/{study}/benchmarks/label_by_adapter/{sae}.jsonl"
     wildcard_constraints:
-        sae=one_of(FLOW.names["labelled_sae"]),
+        sae=one_of(FLOW.names["labelled_own_sae"]),
     conda:
         "../envs/default.yaml"
     threads: 1
@@ -217,7 +253,7 @@ rule gather_passages:
     benchmark:
         "results/{study}/benchmarks/gather_passages/{sae}.jsonl"
     wildcard_constraints:
-        sae=one_of(FLOW.names["labelled_sae"]),
+        sae=one_of(FLOW.names["labelled_own_sae"]),
     localrule: True
     conda:
         "../envs/default.yaml"
@@ -235,6 +271,58 @@ rule gather_passages:
         " --seed {params.seed:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"
+
+
+if STUDY.diffing:
+
+    rule gather_crosscoder_passages:
+        input:
+            models=lambda wildcards: FLOW.read_models(wildcards.sae),
+            checksums=lambda wildcards: FLOW.read_models(
+                wildcards.sae, ".checksums.json"
+            ),
+            latents="results/{study}/labels/{sae}/latents.parquet",
+            sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+            corpus="results/{study}/corpus/eval.safetensors",
+        output:
+            "results/{study}/labels/{sae}/passages.parquet",
+        log:
+            "results/{study}/logs/gather_crosscoder_passages/{sae}.log",
+        benchmark:
+            "results/{study}/benchmarks/gather_crosscoder_passages/{sae}.jsonl"
+        wildcard_constraints:
+            sae=one_of(FLOW.names["labelled_crosscoder"]),
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            models=lambda wildcards, input: repeated("--model", input.models),
+            base=compared_with(STUDY, STUDY.diffing),
+            settings=settings("labels", "passages"),
+            classes=settings("diffing", "classes"),
+            activations=settings("activations"),
+            normed=NORMED,
+            dtype=STUDY.model.dtype,
+            seed=STUDY.seed,
+        shell:
+            "saeflow labels crosscoder gather"
+            " --latents {input.latents:q}"
+            " {params.models:q}"
+            ' --sae "$(dirname {input.sae:q})"'
+            " --sae-name {wildcards.sae:q}"
+            " --base {params.base:q}"
+            " --corpus {input.corpus:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --classes @<(printf %s {params.classes:q})"
+            " --activations @<(printf %s {params.activations:q})"
+            " {params.normed:q}"
+            " --seed {params.seed:q}"
+            " --dtype {params.dtype:q}"
+            " --output {output:q}"
+            " --threads {threads}"
+            " > {log:q} 2>&1"
 
 
 rule explain_latents:
@@ -282,10 +370,7 @@ rule explain_latents:
 rule score_labels:
     input:
         **FLOW.model_inputs(FLOW.model),
-        labels=collect(
-            "results/{{study}}/labels/{{sae}}/{label_source}.parquet",
-            label_source=STUDY.labels.sources,
-        ),
+        labels=lambda wildcards: label_files(FLOW, wildcards.sae),
         passages="results/{study}/labels/{sae}/passages.parquet",
         sae=artifact("saes/{sae}/sae_weights.safetensors"),
         dreams=lambda wildcards: dreams_of(FLOW, wildcards.sae),
@@ -311,7 +396,7 @@ rule score_labels:
         settings=settings("labels", "scores"),
         calls=calls(FLOW),
         dreams=lambda wildcards, input: repeated("--dreams", input.dreams),
-        hook=lambda wildcards: STUDY.hook_of(wildcards.sae),
+        hook=lambda wildcards: hook_option(FLOW, wildcards.sae),
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
     shell:
@@ -319,7 +404,7 @@ rule score_labels:
         " --passages {input.passages:q}"
         ' --sae "$(dirname {input.sae:q})"'
         " --model {input.model:q}"
-        " --hook {params.hook:q}"
+        " {params.hook:q}"
         " --prompts {params.prompts:q}"
         " --asked @<(printf %s {params.asked:q})"
         " --settings @<(printf %s {params.settings:q})"
@@ -336,10 +421,7 @@ rule score_labels:
 
 rule join_labels:
     input:
-        labels=collect(
-            "results/{{study}}/labels/{{sae}}/{label_source}.parquet",
-            label_source=STUDY.labels.sources,
-        ),
+        labels=lambda wildcards: label_files(FLOW, wildcards.sae),
         scores=(
             ["results/{study}/labels/{sae}/scores.parquet"]
             if STUDY.labels.scores.kinds

@@ -31,7 +31,7 @@ ELSEWHERE = {
     "probing.saes": "sae_options(FLOW, PROBING)",
     "steering.sae": "STUDY.target_sae",
     "labels.saes": 'FLOW.names["labelled_sae"]',
-    "labels.sources": "STUDY.labels.sources",
+    "labels.sources": "label_files(FLOW",
     "labels.imported": "imported_file(FLOW",
     "directions.judged.goal": "PROMPTS.goal",
     "directions.models": 'FLOW.names["directed_model"]',

@@ -51,6 +51,7 @@ TARGETS = {
         "tasks/topk/latents.parquet",
         "geometry/latents.parquet",
         "labels/topk/labels.parquet",
+        "labels/models/labels.parquet",
         "dreaming/topk/targets.parquet",
         "dreaming/without-sae/targets.parquet",
         "diffing/models/other/divergence.parquet",

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
+from compared_folder import HOOK, write_compared
 from typer.testing import CliRunner
 
 from saeflow.analyses.diffing import OF_CROSSCODER, OF_MODEL
 from saeflow.analyses.diffing.command import app
-from saeflow.config.embedded import EMBEDDED
-from saeflow.corpora.io import save_blocks
-from saeflow.corpora.tales import story_blocks
-from saeflow.models.language_model import load_to_train
-from saeflow.saes.crosscoder import Crosscoder
-from saeflow.saes.io import save_crosscoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-HOOK = "blocks.1.hook_resid_post"
 BASELINES = {
     "blocks": 4,
     "positions": 2,
@@ -34,27 +26,7 @@ BASELINES = {
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models, a crosscoder and text."""
-    root = tmp_path_factory.mktemp("compared")
-    shutil.copytree(EMBEDDED, root / "base")
-    shutil.copytree(EMBEDDED, root / "tuned", ignore=shutil.ignore_patterns("checksums*"))
-    generator = torch.Generator().manual_seed(0)
-    tuned = load_to_train(EMBEDDED)
-    with torch.no_grad():
-        for weight in tuned.model.parameters():
-            weight += 0.2 * weight.std() * torch.randn(weight.shape, generator=generator)
-    tuned.model.save_pretrained(root / "tuned")
-    sources = [{"model": name, "hook": HOOK} for name in ("base", "tuned")]
-    crosscoder = Crosscoder(
-        W_enc=torch.randn(2, 64, 12, generator=generator) / 8,
-        W_dec=torch.randn(12, 2, 64, generator=generator) / 8,
-        b_enc=torch.zeros(12),
-        b_dec=torch.zeros(2, 64),
-        scale=torch.ones(2),
-        metadata={"sources": sources},
-    )
-    save_crosscoder(root / "sae", crosscoder)
-    save_blocks(root / "eval.safetensors", story_blocks(0, "eval", 6, 24))
-    return root
+    return write_compared(tmp_path_factory.mktemp("compared"))
 
 
 def run(study: Path, *words: str) -> str:

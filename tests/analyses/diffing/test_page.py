@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import diffing_tables
+import polars as pl
 import pytest
 import report_study
 import yaml
@@ -14,6 +15,8 @@ from studies import study_config
 from tiny_models import tiny_tokenizer
 
 from saeflow.analyses.diffing.rules import check_tokenizers
+from saeflow.analyses.labels.summary import SUMMARY, TABLE, label_table
+from saeflow.analyses.labels.wording import LABELS
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study
 from saeflow.tables import write_table
@@ -109,3 +112,24 @@ def test_models_of_other_tokens_are_refused_before_any_job(tmp_path: Path) -> No
     other = check_any_study(values)
     with pytest.raises(SaeflowError, match="'lm' and 'taught' have different tokenizers"):
         check_tokenizers(SimpleNamespace(study=other), other.diffing)
+
+
+def test_latents_of_a_crosscoder_are_named_by_their_labels(tmp_path: Path) -> None:
+    root = written(tmp_path / "small")
+    labels = {"saes": ["both"], "sources": ["tokens"]}
+    (root / "config.yaml").write_text(yaml.safe_dump(config() | {"labels": labels}))
+    latent = diffing_tables.OF_SAES["decoders"]()["latent"][0]
+    rows = [(latent, "tokens", "predicts <b>no</b> in taught", "decoders")]
+    table = label_table("both", [pl.DataFrame(rows, schema=LABELS, orient="row")])
+    for name, own, schema in (
+        ("labels", table, TABLE),
+        ("summary", pl.DataFrame(schema=SUMMARY), SUMMARY),
+    ):
+        (root / "labels/both").mkdir(parents=True, exist_ok=True)
+        write_table(root / f"labels/both/{name}.parquet", own, schema)
+    output = report_study.write_report(root, tmp_path / "report").parent
+    assert_whole(pages_of(output), output)
+    for page in ("diffing", "labels"):
+        text = (output / f"{page}.html").read_text()
+        assert "predicts &lt;b&gt;no&lt;/b&gt; in taught" in text, page
+        assert "(doubtful)" in text, page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,13 +11,6 @@ from saeflow import options
 from saeflow.analyses.diffing.settings import Baselines, Causal, Classes, Matching, Shown
 from saeflow.config.sections import Activations
 from saeflow.errors import SaeflowError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from saeflow.analyses.diffing.scaling import Sides
-    from saeflow.analyses.diffing.texts import Text
-    from saeflow.saes.crosscoder import Crosscoder
 
 app = typer.Typer(help="Compare models.", no_args_is_help=True)
 
@@ -62,6 +55,7 @@ def compare(
     options.use_device(threads)
     from saeflow.analyses.diffing import differences, divergence, steered
     from saeflow.analyses.diffing.io import save_difference
+    from saeflow.analyses.diffing.opening import hooks_by_model
     from saeflow.analyses.diffing.texts import Text, check_comparable
     from saeflow.analyses.diffing.weights import WEIGHTS, weight_differences
     from saeflow.models.language_model import load_to_train
@@ -81,7 +75,7 @@ def compare(
         [base, tuned],
         _blocks(corpus, asked.blocks),
         options.parsed(Activations, activations),
-        _by_model(cached),
+        hooks_by_model(cached),
     )
     measured = differences.measure_differences(text, asked)
     apart = divergence.measure_divergence(text, asked, resampled, seed)
@@ -129,12 +123,13 @@ def classify(
     import polars as pl
 
     from saeflow.analyses.diffing.classes import COUNTS, LATENTS, class_tables
+    from saeflow.analyses.diffing.opening import open_crosscoder
     from saeflow.analyses.diffing.scaling import Pass
     from saeflow.saes.evaluation import rows_in_parts
     from saeflow.tables import write_table
 
     asked = options.parsed(Classes, settings)
-    crosscoder, text, pairs = _opened(
+    crosscoder, text, pairs = open_crosscoder(
         model, sae, base, _blocks(corpus, asked.blocks), activations, cached, dtype
     )
     groups = min(asked.groups, len(text.tokens))
@@ -175,11 +170,12 @@ def cause(
 
     from saeflow.analyses.diffing.causal import CAUSAL, asked, measure_causes
     from saeflow.analyses.diffing.classes import LATENTS
+    from saeflow.analyses.diffing.opening import open_crosscoder
     from saeflow.analyses.diffing.prompts import drawn_prompts, read_prompts
     from saeflow.tables import read_table, write_table
 
     own, resampled = options.parsed(Causal, settings), options.parsed(Classes, classes)
-    crosscoder, text, pairs = _opened(
+    crosscoder, text, pairs = open_crosscoder(
         model, sae, base, _blocks(corpus, own.blocks), activations, cached, dtype
     )
     table, on_prompts = read_table(latents, LATENTS), None
@@ -235,10 +231,11 @@ def show_contexts(
         find_contexts,
         shown_latents,
     )
+    from saeflow.analyses.diffing.opening import open_crosscoder
     from saeflow.tables import read_table, write_table
 
     own, read = options.parsed(Shown, settings), options.parsed(Classes, classes)
-    crosscoder, text, pairs = _opened(
+    crosscoder, text, pairs = open_crosscoder(
         model, sae, base, _blocks(corpus, read.blocks), activations, cached, dtype
     )
     table, places, raised, points = read_table(latents, LATENTS), [], [], []
@@ -276,6 +273,7 @@ def match_saes(
     options.use_device(threads)
     from saeflow.analyses.diffing.classes import COUNTS
     from saeflow.analyses.diffing.matching import MATCHES, match_latents
+    from saeflow.analyses.diffing.opening import hooks_by_model
     from saeflow.analyses.diffing.texts import Text, check_comparable
     from saeflow.saes.comparison import Seen
     from saeflow.tables import write_table
@@ -287,7 +285,7 @@ def match_saes(
     base, tuned = (Seen(folder.name, options.open_model(folder, dtype), hook) for folder in model)
     check_comparable(base, tuned)
     exclusion = options.parsed(Activations, activations)
-    text = Text([base, tuned], _blocks(corpus, read.blocks), exclusion, _by_model(cached))
+    text = Text([base, tuned], _blocks(corpus, read.blocks), exclusion, hooks_by_model(cached))
     matched, counted = match_latents(
         [options.open_sae(folder).to(options.device()) for folder in sae],
         text,
@@ -300,44 +298,8 @@ def match_saes(
     write_table(counts, counted, COUNTS)
 
 
-def _opened(
-    models: Sequence[Path],
-    sae: Path,
-    base: str,
-    tokens: Any,
-    activations: str,
-    cached: Sequence[str],
-    dtype: str,
-) -> tuple[Crosscoder, Text, dict[str, Sides]]:
-    """A crosscoder on this process's device, the text as its sources see it, and by the name of
-    every model that is compared with the base the two sides."""
-    from saeflow.analyses.diffing.scaling import sides_by_model
-    from saeflow.analyses.diffing.texts import Text, check_comparable
-    from saeflow.saes.comparison import Seen
-    from saeflow.saes.io import load_of_models
-    from saeflow.saes.placing import sources_of
-
-    crosscoder = load_of_models(sae)
-    opened = {folder.name: options.open_model(folder, dtype) for folder in models}
-    places = sources_of(crosscoder, opened)
-    seen = [Seen(name, opened[name], hook) for name, hook in places]
-    pairs = sides_by_model(places, base)
-    for sides in pairs.values():
-        check_comparable(seen[sides.base[0]], seen[sides.tuned[0]])
-    exclusion = options.parsed(Activations, activations)
-    text = Text(seen, tokens, exclusion, _by_model(cached))
-    return crosscoder.to(options.device()), text, pairs
-
-
 def _blocks(corpus: Path, most: int) -> Any:
     """The first blocks of a split."""
     from saeflow.corpora.io import load_blocks
 
     return load_blocks(corpus).tokens[:most]
-
-
-def _by_model(cached: Sequence[str]) -> dict[str, list[str]]:
-    hooks: dict[str, list[str]] = {}
-    for model, _, hook in (place.rpartition(":") for place in cached):
-        hooks.setdefault(model, []).append(hook)
-    return hooks

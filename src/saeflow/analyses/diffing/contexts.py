@@ -81,7 +81,7 @@ def drawn_activations(
         tuned one. An SAE of the difference has no such points.
     """
     model = text.sources[sides.tuned[0]].name
-    part = _part(crosscoder, latents)
+    part = part_of(crosscoder, latents)
     generator = torch_generator(seed, "diffing", "scatter")
     key = torch.zeros(0, len(latents))
     points = torch.zeros(0, 3, len(latents))
@@ -119,7 +119,7 @@ def find_contexts(
         The columns of `CONTEXTS`: ``activation_base`` and ``activation_tuned`` are what the latent
         would be there if both models were that one, null of an SAE of the difference.
     """
-    part = _part(crosscoder, latents)
+    part = part_of(crosscoder, latents)
     best = torch.zeros(0, len(latents), device=part.b_enc.device)
     alone = torch.zeros(0, 2, len(latents), device=best.device)
     place: Int64[Tensor, "kept latents 2"] = torch.zeros(
@@ -173,7 +173,7 @@ def decoder_tokens(
     for side, places in zip(("base", "tuned"), sides, strict=True):
         if crosscoder.of_difference and side == "base":
             continue
-        directions = _part(crosscoder, latents).W_dec
+        directions = part_of(crosscoder, latents).W_dec
         lm = text.sources[places[-1]].lm
         weighed = extreme_tokens(lm, directions[:, places[-1]], settings.tokens, ["raised"])
         rows += [
@@ -186,7 +186,7 @@ def decoder_tokens(
     return table.select(pl.lit(model).alias("model"), pl.all())
 
 
-def _part(crosscoder: Crosscoder, latents: list[int]) -> Crosscoder:
+def part_of(crosscoder: Crosscoder, latents: list[int]) -> Crosscoder:
     """The crosscoder as if it had some of its latents alone."""
     places = torch.tensor(latents, dtype=torch.long, device=crosscoder.W_dec.device)
     return replace(

@@ -3,9 +3,10 @@ it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from saeflow.analyses import logit_lens
+from saeflow.analyses import diffing, logit_lens
 from saeflow.analyses.labels.settings import Labels
 from saeflow.config.face import Analysis
 from saeflow.config.prompting import about_prompts
@@ -21,37 +22,76 @@ def saes(study: Study, own: Labels) -> list[str]:
     return able if own.saes is None else [name for name in able if name in own.saes]
 
 
+def crosscoders(study: Study, own: Labels) -> list[str]:
+    """The crosscoders, and SAEs of differences, whose latents get labels."""
+    able = diffing.crosscoders(study, study.diffing) if study.diffing else []
+    named = able if own.saes is None else [name for name in able if name in own.saes]
+    return [name for name in named if sources(own, name, able)]
+
+
+def sources(own: Labels, sae: str, crosscoders: Collection[str]) -> list[str]:
+    """Where the labels of an SAE come from: a direction of a crosscoder is none of the study's
+    model alone, and is not put into it."""
+    if sae not in crosscoders:
+        return list(own.sources)
+    able = {"tokens", "explainer"} | ({"import"} if sae in own.imported else set())
+    return [source for source in own.sources if source in able]
+
+
 def tables(own: Labels) -> list[str]:
-    """The tables of one SAE that are asked for."""
+    """The tables of one SAE that are asked for, whatever it reads."""
+    beside = ["passages"] if own.scores.kinds or "explainer" in own.sources else []
+    beside += ["answers", "scores"] if own.scores.kinds else []
+    common = [source for source in own.sources if source in ("tokens", "explainer")]
+    return ["latents", *common, *beside, "labels", "summary"]
+
+
+def tables_of_one_model(own: Labels) -> list[str]:
+    """Those beside them of an SAE that reads the study's model alone."""
     beside = ["self_texts", "self_read_outs"] if "self" in own.sources else []
-    if own.scores.kinds or "explainer" in own.sources:
-        beside.append("passages")
-    if own.scores.kinds:
-        beside += ["answers", "scores"]
-    if "adapted" in own.sources:
-        beside.append("adapter")
-    return ["latents", *own.sources, *beside, "labels", "summary"]
+    beside += ["adapter"] if "adapted" in own.sources else []
+    alone = [source for source in own.sources if source not in ("tokens", "explainer")]
+    return [*alone, *beside]
 
 
 def _outputs(study: Study, own: Labels) -> list[str]:
-    if not saes(study, own):
-        return []
-    of_sae = [f"labels/{{labelled_sae}}/{table}.parquet" for table in tables(own)]
-    weights = ["labels/{labelled_sae}/adapter.safetensors"] if "adapted" in own.sources else []
-    return [*of_sae, *weights, "labels/{labelled_sae}/labels.csv"]
+    files = []
+    if saes(study, own) or crosscoders(study, own):
+        files += [f"labels/{{labelled_sae}}/{table}.parquet" for table in tables(own)]
+        files.append("labels/{labelled_sae}/labels.csv")
+    if saes(study, own):
+        alone = tables_of_one_model(own)
+        files += [f"labels/{{labelled_own_sae}}/{table}.parquet" for table in alone]
+        weights = ["labels/{labelled_own_sae}/adapter.safetensors"]
+        files += weights if "adapted" in own.sources else []
+    return files
+
+
+def _names(study: Study, own: Labels) -> dict[str, list[str]]:
+    own_saes, of_several = saes(study, own), crosscoders(study, own)
+    return {
+        "labelled_sae": [*own_saes, *of_several],
+        "labelled_own_sae": own_saes,
+        "labelled_crosscoder": of_several,
+    }
 
 
 def _complaints(study: Study, own: Labels) -> list[Complaint]:
     complaints: list[Complaint] = []
-    able = saes(study, own.model_copy(update={"saes": None}))
+    every = own.model_copy(update={"saes": None})
+    able = [*saes(study, every), *crosscoders(study, every)]
     for place, name in enumerate(own.saes or []):
         if name not in able:
             reason = f"'{name}' is no SAE whose decoder writes to the residual stream"
+            if name in study.saes_of("crosscoder", "difference"):
+                reason = f"'{name}' reads several models and hooks, and gets labels of the sources "
+                reason += "tokens, import (with its file) and explainer where diffing looks at it"
             complaints.append((f"labels.saes.{place}", f"{reason}; name one of {able}"))
-    if not study.examples:
+    alone = saes(study, own) or not crosscoders(study, own)
+    if alone and not study.examples:
         reason = "reads where latents fire, which is not asked for; set examples: {}"
         complaints.append(("labels", reason))
-    if "tokens" in own.sources and not study.logit_lens:
+    if alone and "tokens" in own.sources and not study.logit_lens:
         reason = "'tokens' are those of the logit lens, which is not asked for; set logit_lens: {}"
         complaints.append(("labels.sources", reason))
     if "dreams" in own.scores.kinds and not study.dreaming:
@@ -84,8 +124,8 @@ def _complaints(study: Study, own: Labels) -> list[Complaint]:
 ANALYSIS: Analysis[Study, Labels] = Analysis(
     key="labels",
     settings=Labels,
-    builds_on=("examples", "logit_lens", "steering", "dreaming"),
-    names=lambda study, own: {"labelled_sae": saes(study, own)},
+    builds_on=("examples", "logit_lens", "steering", "dreaming", "diffing"),
+    names=_names,
     outputs=_outputs,
     complaints=_complaints,
     publishes=("labels/*/labels.parquet", "labels/*/summary.parquet"),

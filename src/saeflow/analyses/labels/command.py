@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from saeflow import options
+from saeflow.analyses.labels import crosscoder_command
 from saeflow.analyses.labels.settings import (
     AskedModel,
     LabelledLatents,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel
 
 app = typer.Typer(help="Label latents in words.", no_args_is_help=True)
+app.add_typer(crosscoder_command.app, name="crosscoder")
 
 Latents = Annotated[Path, typer.Option(help="latents.parquet: which latents get labels.")]
 Activity = Annotated[Path, typer.Option(help="latents.parquet of where latents fire.")]
@@ -258,7 +260,6 @@ def score(
     passages: PassageFile,
     sae: options.SAEFolder,
     model: options.ModelFolder,
-    hook: options.HookName,
     prompts: Prompts,
     asked: Annotated[str, typer.Option(help="The section 'labels.asked', as JSON.")],
     settings: options.Settings,
@@ -268,6 +269,9 @@ def score(
     dreams: Annotated[
         list[Path], typer.Option(help="targets.parquet and fronts.parquet of dreamed prompts.")
     ] = [],  # noqa: B006 - typer's
+    hook: Annotated[
+        str | None, typer.Option(help="Where the SAE reads; without it nothing is generated.")
+    ] = None,
     ledger: options.LedgerFile | None = None,
     calls: options.Calls = "{}",
     dtype: options.Dtype = "float32",
@@ -288,7 +292,8 @@ def score(
     every = pl.concat([read_table(file, LABELS) for file in labels])
     drawn, words = read_table(passages, PASSAGES), _words(model)
     lm = None
-    if who.kind == "local" or "generation" in wanted.kinds:
+    generated = hook is not None and "generation" in wanted.kinds
+    if who.kind == "local" or generated:
         lm = options.open_model(model, dtype)
     asker = _asker(who, prompts, lm, seed, ledger, calls, "score labels, questions")
     asked_of = []
@@ -302,7 +307,7 @@ def score(
         elif kind == "intruder":
             asked_of += questions.intruder_questions(drawn, wanted.intruders, words, seed)
     tables = [scoring.answer_table(asked_of, asker)]
-    if "generation" in wanted.kinds and lm is not None:
+    if generated and hook is not None and lm is not None:
         subject = Subject(lm, options.open_sae(sae), hook, seed)
         tables.append(
             scoring.generation_table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saeflow.analyses.labels import saes, tables
+from saeflow.analyses.labels import crosscoders, saes, tables, tables_of_one_model
 from saeflow.analyses.labels.settings import Labels
 from saeflow.config.shipped import shipped_or_own
 from saeflow.planning.work import Need, Scope, StagePlan, key_needs
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 def work(study: Study, own: Labels, scope: Scope) -> list[StagePlan]:
     """Tables of chosen latents; what models are asked counts for most."""
-    names = saes(study, own)
+    alone = saes(study, own)
+    names = [*alone, *crosscoders(study, own)]
     latents = len(own.latents.listed) + own.latents.drawn
     files = [f"labels/{name}/{table}.parquet" for name in names for table in tables(own)]
+    only = tables_of_one_model(own)
+    files += [f"labels/{name}/{table}.parquet" for name in alone for table in only]
     what = f"{latents} latents of {len(names)} SAEs, from {', '.join(own.sources)}"
     disk = 500 * latents * len(names) * len(own.sources)
     return [StagePlan("labels", len(files), 0, 0, disk, what, files)]
@@ -37,5 +40,5 @@ def needs(study: Study, own: Labels) -> list[Need]:
     return asks + [
         Need(f"labels.imported.{sae}", path, Path(path).exists(), f"labels/{sae}/import")
         for sae, path in named.items()
-        if sae in saes(study, own)
+        if sae in [*saes(study, own), *crosscoders(study, own)]
     ]

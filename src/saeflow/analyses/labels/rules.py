@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.analyses import Study
+from saeflow.analyses.labels import sources
 from saeflow.analyses.labels.prompts import read_prompts
 from saeflow.analyses.labels.settings import Labels
 from saeflow.workflow import Workflow, digest
@@ -50,6 +51,20 @@ def dreams_of(flow: Workflow[Study], sae: str) -> list[str]:
     asked = own and "dreams" in own.scores.kinds and sae in flow.names.get("dreamed", ())
     names = ("targets", "fronts") if asked else ()
     return [f"results/{{study}}/dreaming/{sae}/{name}.parquet" for name in names]
+
+
+def label_files(flow: Workflow[Study], sae: str) -> list[str]:
+    """The labels of an SAE, source by source."""
+    own = flow.study.labels
+    assert own is not None, "a study that asks for it"
+    named = sources(own, sae, flow.names["labelled_crosscoder"])
+    return [f"results/{{study}}/labels/{sae}/{source}.parquet" for source in named]
+
+
+def hook_option(flow: Workflow[Study], sae: str) -> list[str]:
+    """Where an SAE reads, as an option; a crosscoder fires on no text that one model reads."""
+    of_several = sae in flow.names["labelled_crosscoder"]
+    return [] if of_several else ["--hook", flow.study.hook_of(sae)]
 
 
 def imported_file(flow: Workflow[Study], sae: str) -> str:

@@ -24,7 +24,8 @@ ScoreKind = Literal["detection", "fuzzing", "simulation", "intruder", "generatio
 
 
 class LabelledLatents(Section):
-    """Which latents of each SAE get labels; those named here beside those that are drawn."""
+    """Which latents of each SAE get labels; those named here beside those that are drawn. Of a
+    crosscoder those that `diffing` shows."""
 
     listed: Annotated[list[Annotated[int, Field(ge=0)]], Unique] = Field(default=[])
     """Latents by their numbers, of every SAE."""
@@ -209,7 +210,9 @@ class Labels(Section):
     believe them."""
 
     saes: Names | None = None
-    """SAEs whose latents get labels; by default all that the logit lens can look at."""
+    """SAEs whose latents get labels, and crosscoders that `diffing` looks at; by default all that
+    the logit lens or `diffing` can look at. Labels of crosscoders are of the sources ``tokens``,
+    ``import`` and ``explainer``, and have the scores that passages tell."""
     sources: Annotated[list[Source], Field(min_length=1), Unique] = Field(default=["tokens"])
     """``tokens``: what the latent promotes most by the logit lens, and the token that it fires on
     most. ``import``: labels of files. ``self``: what the model says of the latent's direction in

@@ -51,14 +51,14 @@ def token_labels(
     ).iter_rows():
         parts = []
         if words := by_latent.get(latent):
-            parts.append(f"predicts {', '.join(map(_quoted, words))}")
+            parts.append(f"predicts {', '.join(map(quoted_token, words))}")
         if token is not None and share >= asked.frequent:
-            parts.append(f"fires on {_quoted(token)} ({share:.0%} of its firings)")
+            parts.append(f"fires on {quoted_token(token)} ({share:.0%} of its firings)")
         if parts:
             rows.append((latent, "tokens", one_line("; ".join(parts)), "logit lens, firing tokens"))
     return pl.DataFrame(rows, schema=LABELS, orient="row")
 
 
-def _quoted(token: str) -> str:
+def quoted_token(token: str) -> str:
     """A token between marks, so that spaces and line breaks in it show."""
     return json.dumps(token.strip() or token, ensure_ascii=False)
