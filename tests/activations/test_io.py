@@ -234,7 +234,7 @@ def test_a_job_removes_a_damaged_shard_of_its_study_and_a_person_s_command_does_
     with pytest.raises(SystemExit) as done:
         main.main()
     assert done.value.code in (0, None)
-    assert "3 shards with 600 rows are as they were written" in capsys.readouterr().out
+    assert "3 shards with 600 rows, as written" in capsys.readouterr().out
     flip(store, 1)
     with pytest.raises(SystemExit) as done:
         main.main()

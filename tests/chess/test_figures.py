@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import chess_tables as made
 import numpy as np
+import polars as pl
 import pytest
 from drawing import drawn, texts
 
@@ -73,3 +74,12 @@ def test_concepts_that_are_unknown_at_an_end_of_the_ratings_are_left_out() -> No
     _, alt, rows = drawn("chess_awareness", made.awareness())
     assert rows.height == 48
     assert "24 concepts" in alt
+
+
+def test_changes_of_concepts_fill_their_panel_however_long_intervals_are() -> None:
+    long = [pl.col(f"awareness_change{end}") * 50 for end in ("_low", "_high")]
+    figure, _, rows = drawn("chess_awareness", made.awareness().with_columns(long))
+    figure.canvas.draw()
+    most = rows["awareness_change"].abs().max()
+    assert rows["awareness_change_high"].max() > 10 * most
+    assert max(map(abs, figure.axes[0].get_xlim())) == pytest.approx(1.25 * most)

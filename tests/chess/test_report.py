@@ -261,7 +261,7 @@ def test_positions_are_pictures_with_every_piece_in_their_text(
         == 1
     )
     text = text_of(written / "concepts-resid.html")
-    assert "Latent 53 , AUC 0.86; 1 of 2 positions have the concept." in text
+    assert "Latent 53 , AUC 0.86 [0.81, 0.91]; 1 of 2 positions have the concept." in text
     assert "has the concept · activation 4.25 · Qxf7# by a player of 1500-1599" in text
 
 

@@ -53,6 +53,14 @@ def areas(page: playwright.Page) -> list[float]:
     return [float(text) for text in page.locator(f"{LISTED} > :nth-child(3)").all_inner_texts()]
 
 
+def surely(page: playwright.Page) -> list[float]:
+    """Ends of the intervals of their areas, those that there are."""
+    told = page.locator(f"{LISTED} > :nth-child(4)").all_inner_texts()
+    ends = [text for text in told if text != "–"]
+    assert told[: len(ends)] == ends  # what few games have has none, and comes last
+    return [float(text) for text in ends]
+
+
 def test_every_page_opens_without_complaint_and_asks_for_nothing_elsewhere(
     shown: Opened, folder: Path
 ) -> None:
@@ -97,6 +105,10 @@ def test_concepts_are_sorted_and_searched_and_the_address_keeps_it(
 ) -> None:
     page = shown.page
     shown.go(f"file://{folder}/concepts-resid.html")
+    assert len(surely(page)) > 5
+    assert surely(page) == sorted(surely(page), reverse=True)
+    page.click(".grid [role=columnheader] button:text-is('AUC')")
+    until(page, "location.hash === '#?sort=auc&falling='")
     assert areas(page) == sorted(areas(page), reverse=True)
     assert concepts(page)[0] == "in check"
     page.click(".grid [role=columnheader] button:text-is('AUC')")

@@ -25,6 +25,7 @@ ANYWHERE = [
     "products",
     "compiling",
     "columns",
+    "counting",
     "threads",
     "starting",
     "checkpoints",

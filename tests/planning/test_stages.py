@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,7 @@ def test_the_rate_of_products_is_measured() -> None:
 
 
 STUDIES = sorted((ROOT / "workflow" / "studies").glob("*.yaml"))
+ONE_OF_SEVERAL = re.compile(r"(?<![\w.,])1 [A-Za-z]\w*s\b")
 
 
 @pytest.fixture
@@ -160,6 +162,13 @@ def test_every_study_of_any_kind_can_be_planned(file: Path, tmp_path: Path) -> N
     assert total(planned.stages).jobs > 10
     stages = {stage.stage for stage in planned.stages}
     assert {"model", "saes", "figures", *(analysis.key for analysis, _ in study.asked)} <= stages
+    told = [*(stage.work for stage in planned.stages), *planned.remarks]
+    assert [line for line in told if ONE_OF_SEVERAL.search(line)] == []
+
+
+def test_a_plan_counts_one_thing_as_one() -> None:
+    stages = {stage.stage: stage.work for stage in plan_study(check_any_study(TALES), None)}
+    assert stages["examples"] == "latents of 1 SAE"
 
 
 def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path) -> None:

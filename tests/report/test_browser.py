@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import io
 import json
 import shutil
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import latent_tables
+import numpy as np
 import polars as pl
 import pytest
 import report_study
@@ -31,6 +33,7 @@ from browsing import (
     until,
 )
 from checkout import ROOT
+from PIL import Image
 
 from saeflow.analyses.steering.methods import BY_NAME
 from saeflow.corpora import tales
@@ -47,6 +50,7 @@ KINDS_OF_PAGES = [
     if name not in ("goal-christian_evangelist.html", "latents.html#/main/49")
 ]
 MANY = 65_536
+PAPER = {"width": 718, "height": 1047}  # A4 less margins of a centimetre, in pixels
 # What the report promises on two idle cores; a machine that does other work as well may take three times as long.
 FIRST_VIEW, SEARCH, SLACK = 1.0, 0.2, 3
 MOST_INDEX = 3_000_000
@@ -202,6 +206,70 @@ def test_a_printed_chart_keeps_its_key_and_nothing_to_press(
     assert printed("effect-controls") == [name for name in drawn if not BY_NAME[name].in_words]
     assert not printed("text-controls")
     page_opened.page.context.close()
+
+
+def test_a_printed_list_of_latents_has_every_column_on_the_paper(
+    browser: playwright.Browser, folder: Path
+) -> None:
+    found = opened(browser, viewport=PAPER)
+    found.go(f"file://{folder}/latents.html")
+    shown = found.page.locator(".grid .rows .row").count()
+    found.page.emulate_media(media="print")
+    found.page.wait_for_timeout(300)
+    right, cut, rows = found.page.evaluate(
+        """() => {
+          const cells = [...document.querySelectorAll(".grid [role=columnheader], .grid [role=gridcell]")];
+          return [
+            Math.max(...cells.map((cell) => cell.getBoundingClientRect().right)),
+            cells.filter((cell) => cell.scrollWidth > cell.clientWidth + 1).map((cell) => cell.textContent),
+            new Set(cells.map((cell) => Math.round(cell.getBoundingClientRect().top))).size,
+          ];
+        }"""
+    )
+    assert right <= PAPER["width"]
+    assert cut == []
+    assert rows == shown + 1 > 10  # each in a line of its own, below the headings
+    found.page.context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("name", "place", "sticky"),  # whether what stands at the left stays there
+    [
+        ("goal-anger.html", "#curves > .scroll", False),
+        ("latents.html", ".grid", True),
+        ("steering.html", "#figure-methods_forest .sheet", False),
+    ],
+)
+def test_what_goes_on_behind_an_edge_has_a_shade_there(
+    browser: playwright.Browser, folder: Path, name: str, place: str, sticky: bool, theme: str
+) -> None:
+    found = opened(browser, viewport=PHONE, color_scheme=theme)
+    found.go(f"file://{folder}/{name}")
+    box = found.page.locator(place).first
+    box.scroll_into_view_if_needed()
+    box.evaluate(
+        """async (node) => {
+          const images = [...node.querySelectorAll("img")];
+          images.forEach((image) => (image.loading = "eager"));
+          await Promise.all(images.map((image) => image.decode().catch(() => null)));
+        }"""
+    )
+
+    def edges(left: int) -> list[bool]:
+        """Whether there is a shade at the left and at the right: somewhere at the edge the
+        background is another than inside."""
+        box.evaluate("(node, left) => node.scrollTo(left, 0)", left)
+        found.page.wait_for_timeout(100)
+        pixels = np.asarray(Image.open(io.BytesIO(box.screenshot())).convert("L"), int)
+        ground = np.bincount(pixels.ravel()).argmax()
+        sides = (pixels[:, 2:5], pixels[:, -5:-2])
+        shaded = (np.abs(side - ground).min(axis=1) > 8 for side in sides)
+        return [bool(rows.mean() > 0.2) for rows in shaded]
+
+    assert edges(0) == [False, True]
+    assert edges(100_000) == [not sticky, False]
+    found.page.context.close()
 
 
 def test_no_script_runs_but_the_report_s_own(shown: Opened, folder: Path, server: str) -> None:

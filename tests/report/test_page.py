@@ -58,6 +58,14 @@ def data(written: Path, name: str) -> dict:
     return value_of((written / f"data/{name}.js").read_text("ascii"))
 
 
+def test_a_sign_beside_a_number_is_explained_on_the_page_that_has_it(written: Path) -> None:
+    pages = {path.name: path.read_text() for path in written.glob("*.html")}
+    marked = [name for name, text in pages.items() if "≈ </span>" in text]
+    assert "steering.html" in marked
+    assert any(name.startswith("goal-") for name in marked)
+    assert [name for name in marked if "<b>≈</b>: among the best" not in pages[name]] == []
+
+
 def test_every_reference_is_a_file_of_the_folder(pages: dict[str, Page], written: Path) -> None:
     assert set(pages) == {
         "index.html",

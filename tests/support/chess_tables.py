@@ -59,7 +59,8 @@ def accuracy() -> pl.DataFrame:
 
 
 def associations(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
-    """Areas rise along files and ranks; threats on the last rank are unknown."""
+    """Areas rise along files and ranks; threats on the last rank are unknown, and pieces are in too
+    few games for an interval."""
     rows: list[dict[str, object]] = []
     for family in (*GROUPS, "piece"):
         for square, name in enumerate(SQUARES[:56]):
@@ -73,7 +74,8 @@ def associations(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
                 "rank": 0,
             }
             rows.append(
-                {**keys, "latent": square, "auc": auc, "auc_selection": auc, "q": 0.001, "p": 0.001}
+                {**keys, "latent": square, "auc_selection": auc, "q": 0.001, "p": 0.001}
+                | ({"auc": auc} if family == "piece" else _around("auc", auc))
             )
             rows.append(
                 {**keys, "direction": -1, "latent": square, "auc": 0.1, "auc_selection": 0.1}

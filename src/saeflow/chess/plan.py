@@ -10,6 +10,7 @@ from saeflow.chess.games.positions import RATING_BINS
 from saeflow.chess.player.io import CONFIG, embedded_maia2
 from saeflow.chess.player.settings import ChessModel
 from saeflow.chess.study import ChessStudy
+from saeflow.counting import counted
 from saeflow.planning.stages import after_core, heading, needs_of_analyses, needs_of_saes, remarks
 from saeflow.planning.work import BYTES, Need, Plan, Scope, StagePlan
 
@@ -55,7 +56,7 @@ def row_width(shape: ChessModel, site: str) -> int:
 def _games(study: ChessStudy) -> StagePlan:
     played = study.positions.self_play
     work = (
-        f"{played.games:,} games of the model with itself"
+        f"{counted(played.games, 'game')} of the model with itself"
         if played
         else f"games of {', '.join(study.positions.paths)}"
     )
@@ -73,7 +74,7 @@ def _model(study: ChessStudy) -> StagePlan:
     given, trained, work = study.model, 0, ""
     if train := given.train:
         trained = train.positions or 0
-        most = f", {trained:,} positions at most" if trained else ""
+        most = f", {counted(trained, 'position')} at most" if trained else ""
         work = f"trained here on the split 'model', epochs {train.epochs}{most}; "
     return StagePlan(
         "model",
@@ -91,7 +92,11 @@ def _activations(study: ChessStudy) -> StagePlan:
     shards = study.shards if study.hooks else 0
     rows = positions * (shape.tokens if cached.tokens == "all" else 1)
     width = sum(row_width(shape, site) for site in study.hooks)
-    work = f"{shards} shards at {', '.join(study.hooks)}" if shards else "no SAE is trained here"
+    work = (
+        f"{counted(shards, 'shard')} at {', '.join(study.hooks)}"
+        if shards
+        else "no SAE is trained here"
+    )
     disk = rows * width * BYTES[cached.dtype]
     return StagePlan("activations", shards + len(study.hooks), positions, 0, disk, work)
 
@@ -104,7 +109,8 @@ def _saes(study: ChessStudy) -> StagePlan:
         8 * train.d_sae * row_width(shape, study.hook_of(name)) for name, train in trained.items()
     )
     work = [
-        f"{name}: {train.architecture}, {train.steps:,} steps" for name, train in trained.items()
+        f"{name}: {train.architecture}, {counted(train.steps, 'step')}"
+        for name, train in trained.items()
     ]
     work += [f"{name}: imported" for name in study.saes if name not in trained]
     return StagePlan(

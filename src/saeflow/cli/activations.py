@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from saeflow import config, options
+from saeflow.counting import counted
 
 app = typer.Typer(help="Cache activations.", no_args_is_help=True)
 
@@ -82,6 +83,6 @@ def verify(
         store = options.open_store(manifest)
         store.verify()
         options.say(
-            f"{manifest.parent}: {len(store.shards)} shards with {store.rows} rows are as they "
-            "were written"
+            f"{manifest.parent}: {counted(len(store.shards), 'shard')} with "
+            f"{counted(store.rows, 'row')}, as written"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saeflow import config, options
+from saeflow.counting import counted
 from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def plan(
     service = Service(judge, settings.calls, ledger)
     spent, prices = ledger.spent(), "" if settings.calls.price else f", prices of {DATE}"
     options.say(f"{judge.model}: {estimate(asked, service)}{prices}")
-    options.say(f"spent so far: {spent.calls:,} calls, US$ {spent.usd:.4f}")
+    options.say(f"spent so far: {counted(spent.calls, 'call')}, US$ {spent.usd:.4f}")
 
 
 @app.command()

@@ -94,19 +94,23 @@ def main(begun: float | None = None) -> None:
         with jobs.job(begun):
             app()
     except DamagedError as error:
-        options.say(f"saeflow: {cleared(error)}", err=True)
+        _complain(cleared(error))
         sys.exit(1)
     except SaeflowError as error:
-        options.say(f"saeflow: {error}", err=True)
+        _complain(str(error))
         sys.exit(1)
     except OSError as error:
         # A folder in the place of a file, a link in a circle, a file that may not be read: what
         # lies there is the user's, and the reader's lines would not help.
         if error.filename is None:
             raise
-        what = f"{error.filename}: cannot be used ({error.strerror}); see what lies there"
-        options.say(f"saeflow: {what}", err=True)
+        _complain(f"{error.filename}: cannot be used ({error.strerror}); see what lies there")
         sys.exit(1)
+
+
+def _complain(text: str) -> None:
+    """Print what is wrong; each line of several says whose it is, so that a log can be searched."""
+    options.say("\n".join(f"saeflow: {line}" for line in text.splitlines()), err=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from saeflow import config, options
+from saeflow.counting import counted
 
 
 def publish(
@@ -40,7 +41,8 @@ def publish(
     for name, path in parcel.files.items():
         options.say(f"{path.stat().st_size:>15,}  {name}")
     options.say(
-        f"{parcel.size:>15,}  bytes in {len(parcel.files)} files; the card: {directory / CARD}"
+        f"{parcel.size:>15,}  bytes in {counted(len(parcel.files), 'file')}; the card: "
+        f"{directory / CARD}"
     )
     if parcel.left_out:
         options.say(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saeflow import options
+from saeflow.counting import counted
 from saeflow.errors import SaeflowError
 from saeflow.provenance import Digests
 
@@ -101,8 +102,8 @@ def verify(study: StudyFolder) -> None:
         options.say(f"no checksum: {name}")
     whole = len(verdicts) - len(faults) - len(unvouched)
     options.say(
-        f"{study}: {whole} files as they were written, {len(faults)} damaged or made with other "
-        f"settings, {len(unvouched)} without checksum"
+        f"{study}: {counted(whole, 'file')} as written, {len(faults):,} damaged or made with other "
+        f"settings, {len(unvouched):,} without checksum"
     )
     if faults:
         raise typer.Exit(1)
@@ -121,9 +122,7 @@ def adopt(
     from saeflow.kinds import read_any_study
 
     files = adoption.adopt(study, read_any_study(*config))
-    options.say(
-        f"{study}: {files} files are as they were written, by this config, and now of one age"
-    )
+    options.say(f"{study}: {counted(files, 'file')} as written, by this config, and now of one age")
 
 
 def plan(
@@ -179,7 +178,8 @@ def _hours(planned: Plan) -> dict[str, float]:
     device = options.accelerator()
     rate = planned.rate(device)
     options.say(
-        f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, {cores} cores)\n"
+        f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, "
+        f"{counted(cores, 'core')})\n"
     )
     by_stage = {stage.stage: hours(stage, rate, SHARE, cores) for stage in planned.stages}
     return by_stage | {total(planned.stages).stage: sum(by_stage.values())}

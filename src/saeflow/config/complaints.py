@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from saeflow.config.section import IN_WORDS, Complaint, ContradictionError, Section, section_in
+from saeflow.counting import counted
 
 
 def complaints_of(error: ValidationError) -> Iterator[Complaint]:
@@ -62,7 +63,7 @@ def _reason(item: Any, section: type[Section], place: tuple[Any, ...]) -> str:
             return f"{IN_WORDS[context['pattern']]}; got {shown(value)}"
         case "too_short":
             least, length = context["min_length"], context["actual_length"]
-            return f"must hold at least {least} item{'s' * (least != 1)}; it holds {length}"
+            return f"must hold at least {counted(least, 'item')}; it holds {length}"
         case "model_type" | "dict_type":
             return f"must hold keys and values; got {shown(value)}"
         case "list_type":

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from saeflow.config.sections import Figures
+from saeflow.counting import counted
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import no_data, panels, styled
 from saeflow.palette import FAINT, GREY, SERIES
@@ -72,7 +73,7 @@ def crosscoder_sources_alt(rows: pl.DataFrame) -> str:
     for sae in rows["sae"].unique(maintain_order=True):
         own = rows.filter(pl.col("sae") == sae)
         latents = own["latent"].n_unique()
-        clauses.append(f"{sae}: of {latents} latents that fire, {_counts(own)}")
+        clauses.append(f"{sae}: of {counted(latents, 'latent')} that fire, {_counts(own)}")
     return (
         "Histograms of the share that each source has in the norms of a latent, and of those that "
         f"look exclusive how much of each the other sources hold. {'; '.join(clauses)}."

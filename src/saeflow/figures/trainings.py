@@ -111,7 +111,7 @@ def sae_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
                 label=name,
             )
     left.set(title="explained variance", xlabel="million activations", ylim=(None, 1.0))
-    right.set(title="L0: active latents per token", xlabel="million activations", ylim=(0, None))
+    right.set(title="L0: active latents", xlabel="million activations", ylim=(0, None))
     if len(names) > 1:
         shown = (
             range(len(names)) if len(names) <= TOLD_APART else (0, len(names) // 2, len(names) - 1)
@@ -244,7 +244,7 @@ SAE_TRAINING = Figure(
     alt=sae_training_alt,
     title="How the SAE trained",
     caption="Explained variance: the share of the variance of activations that the SAE "
-    "reproduces; 1 is perfect. L0: how many latents it uses per token to do so.",
+    "reproduces; 1 is perfect. L0: how many latents it uses at a time to do so.",
     section="saes",
     names=_trained_saes,
 )

@@ -14,6 +14,7 @@ from saeflow.config.prompting import why_no_messages
 from saeflow.config.reading import read_pairs
 from saeflow.config.sections import Core, Fetchable, ModelTraining
 from saeflow.config.shipped import shipped_or_own
+from saeflow.counting import counted
 from saeflow.errors import SaeflowError
 from saeflow.figures.figure import figures_of
 from saeflow.planning.shape import ModelShape
@@ -103,13 +104,14 @@ def _activations(study: Core, scope: Scope) -> StagePlan:
     caches = sum(map(len, study.caches.values()))
     shards = 0 if "activations" in scope.fetched else study.shards
     rows = bool(shards) * study.corpus.tokens.sae
+    hooks = ", ".join(study.cached_hooks)
     return StagePlan(
         "activations",
         shards * len(study.caches) + caches,
         rows * len(study.caches),
         rows * scope.flop(last=study.last_layer, logits=False) * len(study.caches),
         rows * scope.width * BYTES[study.activations.dtype] * caches,
-        scope.source("activations", f"{shards} shards at {', '.join(study.cached_hooks)}"),
+        scope.source("activations", f"{counted(shards, 'shard')} at {hooks}"),
         [
             f"activations/{model}/{hook}/manifest.json"
             for model, hooks in study.caches.items()

@@ -13,6 +13,7 @@ import polars as pl
 from saeflow.config import AnyStudy
 from saeflow.config.embedded import is_embedded
 from saeflow.config.sections import Core
+from saeflow.counting import counted
 from saeflow.figures.style import words
 from saeflow.report.contribution import Contribution
 from saeflow.report.wording import Fact, duration, metric_facts, readable
@@ -126,7 +127,9 @@ def job_facts(jobs: Jobs | None) -> list[Fact]:
     return [
         Fact("Run", f"{began} to {ended}", "UTC, by the jobs as they ran last"),
         Fact(
-            "Time of jobs", duration(seconds), f"sum over {count:,} jobs, some of which ran at once"
+            "Time of jobs",
+            duration(seconds),
+            f"sum over {counted(count, 'job')}, some of which ran at once",
         ),
         Fact("Processor time", duration(cpu_seconds), "the table of costs has each rule"),
     ]
@@ -198,11 +201,11 @@ def _model_note(study: Core) -> str:
         fetchable = study.model.fetchable
         return f"from {fetchable.where if fetchable else study.model.path}"
     shape = (
-        f"{train.n_layers} layers, d_model {train.d_model}, {train.epochs} "
-        f"pass{'es' * (train.epochs > 1)}"
+        f"{counted(train.n_layers, 'layer')}, d_model {train.d_model}, "
+        f"{counted(train.epochs, 'pass', 'passes')}"
     )
     where = "comes with saeflow, trained" if is_embedded(study, study.model) else "trained here"
-    return f"{where} on {study.corpus.tokens.model:,} tokens: {shape}"
+    return f"{where} on {counted(study.corpus.tokens.model, 'token')}: {shape}"
 
 
 def _sae_note(study: Core, name: str) -> str:
@@ -212,6 +215,6 @@ def _sae_note(study: Core, name: str) -> str:
         return f"from {published.where if published else study.saes[name].path}"
     sparsity = f", k {train.k}" if train.traits.takes_k else ""
     return (
-        f"{train.traits.label}, {train.d_sae:,} latents{sparsity}, trained here on "
+        f"{train.traits.label}, {counted(train.d_sae, 'latent')}{sparsity}, trained here on "
         f"{train.tokens:,} activations"
     )

@@ -7,12 +7,13 @@ from typing import Any
 
 import jinja2
 
+from saeflow.counting import counted
 from saeflow.figures.style import words
 from saeflow.palette import Look
 from saeflow.report.dark import lighter
 from saeflow.report.latent_labels import LatentLabels
 from saeflow.report.page import Findings
-from saeflow.report.wording import number
+from saeflow.report.wording import interval, number
 
 
 class Site:
@@ -47,7 +48,12 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters |= {"words": words, "number": number}
+        self._environment.filters |= {
+            "words": words,
+            "number": number,
+            "interval": interval,
+            "counted": counted,
+        }
         self._shared: dict[str, Any] = {
             "study": results.study,
             "figures": results.placed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
@@ -103,10 +104,37 @@ def number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def interval(row: dict[str, Any], column: str = "product") -> str:
+def interval(row: Mapping[str, Any], column: str = "product", places: int = 2) -> str:
     """``[0.58, 0.66]``, or nothing where an end is unknown."""
     low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
-    return "" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+    return "" if low is None or high is None else brackets(low, high, places)
+
+
+def brackets(low: float, high: float, places: int = 2, sign: str = "") -> str:
+    """``[0.58, 0.66]``.
+
+    Where an interval that excludes zero would look as if it did not, its ends are written with the
+    first digit that counts: ``[0.0002, 0.12]``.
+
+    Args:
+        low, high: the ends.
+        places: decimals.
+        sign: ``+`` for numbers above zero that shall have one.
+    """
+    low_end, high_end = (_beside_zero(end, low, high, places, sign) for end in (low, high))
+    return f"[{low_end}, {high_end}]"
+
+
+def estimate(value: float, low: float, high: float, places: int = 2, sign: str = "") -> str:
+    """``0.06 [0.0002, 0.12]``, as `brackets` writes an interval."""
+    return f"{_beside_zero(value, low, high, places, sign)} {brackets(low, high, places, sign)}"
+
+
+def _beside_zero(value: float, low: float, high: float, places: int, sign: str) -> str:
+    rounded = round(value, places) + 0.0  # no -0.00
+    if rounded or low <= 0 <= high:
+        return f"{rounded:{sign}.{places}f}"
+    return f"{value:{sign}.1g}"
 
 
 def digits(value: float | None, count: int = 4) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from saeflow.analyses.decomposition import TABLES, saes
 from saeflow.analyses.decomposition.settings import Decomposition
 from saeflow.analyses.directions import models
+from saeflow.counting import counted
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def work(study: Study, own: Decomposition, scope: Scope) -> list[StagePlan]:
             texts,
             2 * scope.width * latents * steps,
             60 * directions * curves.latents * len(curves.pursuits) * len(names),
-            f"{directions} directions in {len(names)} SAEs, beside {against} that mean nothing",
+            f"{counted(directions, 'direction')} in {counted(len(names), 'SAE')}, beside "
+            f"{against:,} that mean nothing",
             files,
         )
     ]

@@ -11,7 +11,7 @@ import polars as pl
 from saeflow.analyses.decomposition.settings import Decomposition
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
-from saeflow.report.wording import Fact, readable
+from saeflow.report.wording import Fact, estimate, readable
 
 SHARES = (0.5, 0.1)
 """Errors for which it is told how many latents they take."""
@@ -110,7 +110,7 @@ def _stand_in(edits: pl.DataFrame) -> Iterator[str]:
         rows = odds.filter(
             pl.col("latents").eq_missing(k), edit=edit, kind=kind, label=label
         ).to_dicts()
-        return f"{rows[0]['value']:.1f} [{rows[0]['low']:.1f}, {rows[0]['high']:.1f}]"
+        return estimate(rows[0]["value"], rows[0]["low"], rows[0]["high"], places=1)
 
     for edit, what in (("ablate", "taken out"), ("add", "added")):
         for label in odds["label"].unique(maintain_order=True):

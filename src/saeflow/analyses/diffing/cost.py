@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from saeflow.analyses.diffing import OF_CROSSCODER, OF_MODEL, OF_PAIR, compared, crosscoders
 from saeflow.analyses.diffing.settings import Diffing
+from saeflow.counting import counted
 from saeflow.planning.work import Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -34,6 +35,6 @@ def work(study: Study, own: Diffing, scope: Scope) -> list[StagePlan]:
     files = [f"diffing/models/{name}/{file}" for name in models for file in OF_MODEL]
     files += [f"diffing/saes/{name}/{file}" for name in saes for file in OF_CROSSCODER]
     files += [f"diffing/matching/{name}/{file}" for name in pairs for file in OF_PAIR]
-    what = f"{len(models)} models compared, in {len(saes)} crosscoders"
+    what = f"{counted(len(models), 'model')} compared, in {counted(len(saes), 'crosscoder')}"
     jobs = len(models) + 3 * len(saes) + len(pairs)
     return [StagePlan("diffing", jobs, tokens, tokens * scope.flop(), 5_000_000, what, files)]

@@ -12,6 +12,7 @@ from saeflow.analyses.diffing.settings import Diffing
 from saeflow.analyses.diffing.words import CLASSES, KINDS
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
+from saeflow.report.wording import estimate
 
 ADDED = {
     "none": "nothing added",
@@ -363,7 +364,7 @@ def _latents(
 
 
 def _interval(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    return estimate(row["value"], row["low"], row["high"])
 
 
 def _share(row: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from saeflow.analyses.directions import models
 from saeflow.analyses.directions.settings import Directions
 from saeflow.config.shipped import shipped_or_own
+from saeflow.counting import counted
 from saeflow.planning.work import Need, Scope, StagePlan, key_needs
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def work(study: Study, own: Directions, scope: Scope) -> list[StagePlan]:
     moved = len(named.names) * 3 * classes * measures.prompts * of_each * (len(directed) > 1)
     tokens = len(directed) * (scored + tried + len(directed) * moved)
     jobs = len(directed) * (1 + 2 * len(named.names) + (len(directed) > 1))
-    what = f"{len(named.names)} directions of {len(directed)} models"
+    what = f"{counted(len(named.names), 'direction')} of {counted(len(directed), 'model')}"
     return [StagePlan("directions", jobs, tokens, tokens * scope.flop(), 10_000_000, what)]
 
 

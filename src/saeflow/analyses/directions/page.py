@@ -11,7 +11,7 @@ import polars as pl
 from saeflow.analyses.directions.settings import Directions
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
-from saeflow.report.wording import Fact, readable
+from saeflow.report.wording import Fact, estimate, readable
 
 KINDS = {
     "contrast": "the difference of the mean activations of two classes of prompts",
@@ -172,7 +172,7 @@ def _sentences(edits: pl.DataFrame, own: Directions) -> Iterator[str]:
 
 
 def _interval(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    return estimate(row["value"], row["low"], row["high"])
 
 
 def _best(candidates: pl.DataFrame, most: int = 8) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from saeflow.analyses.dreaming import TABLES, dreamed, saes
 from saeflow.analyses.dreaming.settings import GRADIENT, Dreaming
+from saeflow.counting import counted
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def work(study: Study, own: Dreaming, scope: Scope) -> list[StagePlan]:
             tokens,
             tokens * scope.flop(),
             count * len(search.methods) * 8 * own.report.prompts * search.length * 40,
-            f"{count} targets, each by {', '.join(search.methods)}, {prompts} prompts a search",
+            f"{counted(count, 'target')}, each by {', '.join(search.methods)}, "
+            f"{counted(prompts, 'prompt')} a search",
             [f"dreaming/{name}/{table}.parquet" for name in names for table in TABLES],
         )
     ]

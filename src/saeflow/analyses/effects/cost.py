@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from saeflow.analyses.effects.counts import block_files, vector_count
 from saeflow.analyses.effects.settings import Effects
 from saeflow.config.counts import latent_count
+from saeflow.counting import counted
 from saeflow.planning.work import BYTES, Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def work(study: Study, own: Effects, scope: Scope) -> list[StagePlan]:
     searched = vectors * round(LOSSES_PER_SEARCH * measured.scale.tokens)
     baseline = len(measured.prompts) * measured.baseline_samples * measured.new_tokens
     above = scope.flop(first=study.layer + 1)
-    what = f"{vectors} vectors × {rollouts} rollouts × {measured.new_tokens} tokens"
+    counts = {"vector": vectors, "rollout": rollouts, "token": measured.new_tokens}
+    what = " × ".join(counted(count, noun) for noun, count in counts.items())
     return [
         StagePlan(
             "effects",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from saeflow.analyses.examples import saes
 from saeflow.analyses.examples.settings import Examples
+from saeflow.counting import counted
 from saeflow.planning.work import Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -17,5 +18,5 @@ def work(study: Study, own: Examples, scope: Scope) -> list[StagePlan]:
     names, tokens = saes(study), study.corpus.tokens.sae
     latents = sum(study.saes[name].declared_width or 0 for name in names)
     flop = latents * 2 * scope.width * tokens
-    what = f"latents of {len(names)} SAEs"
+    what = f"latents of {counted(len(names), 'SAE')}"
     return [StagePlan("examples", len(names), len(names) * tokens, flop, 6000 * latents, what)]

@@ -15,6 +15,7 @@ from saeflow.analyses.geometry import (
 )
 from saeflow.analyses.geometry.settings import Geometry
 from saeflow.config.shipped import shipped_or_own
+from saeflow.counting import counted
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ def work(study: Study, own: Geometry, scope: Scope) -> list[StagePlan]:
             tokens,
             tokens * scope.flop(),
             4 * read * scope.width * len(places),
-            f"{len(own.points.groups)} groups of words and {len(own.points.lines)} lines at "
-            f"{len(places)} hooks; {moved} texts moved; latents of {len(names)} SAEs",
+            f"{counted(len(own.points.groups), 'group')} of words and "
+            f"{counted(len(own.points.lines), 'line')} at {counted(len(places), 'hook')}; "
+            f"{counted(moved, 'text')} moved; latents of {counted(len(names), 'SAE')}",
             [f"geometry/{table}.parquet" for table in tables],
         )
     ]

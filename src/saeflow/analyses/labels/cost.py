@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from saeflow.analyses.labels import crosscoders, saes, tables, tables_of_one_model
 from saeflow.analyses.labels.settings import Labels
 from saeflow.config.shipped import shipped_or_own
+from saeflow.counting import counted
 from saeflow.planning.work import Need, Scope, StagePlan, key_needs
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def work(study: Study, own: Labels, scope: Scope) -> list[StagePlan]:
     files = [f"labels/{name}/{table}.parquet" for name in names for table in tables(own)]
     only = tables_of_one_model(own)
     files += [f"labels/{name}/{table}.parquet" for name in alone for table in only]
-    what = f"{latents} latents of {len(names)} SAEs, from {', '.join(own.sources)}"
+    chosen = f"{counted(latents, 'latent')} of {counted(len(names), 'SAE')}"
+    what = f"{chosen}, from {', '.join(own.sources)}"
     disk = 500 * latents * len(names) * len(own.sources)
     return [StagePlan("labels", len(files), 0, 0, disk, what, files)]
 

@@ -9,6 +9,7 @@ from saeflow.analyses.logit_lens import saes
 from saeflow.analyses.logit_lens.settings import LogitLens
 from saeflow.config import read_token_sets
 from saeflow.config.shipped import shipped_or_own
+from saeflow.counting import counted
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def work(study: Study, own: LogitLens, scope: Scope) -> list[StagePlan]:
     tokens = 2 * checked * own.causal.contexts * study.corpus.context
     per_token = scope.flop(logits=False) + scope.flop(first=study.layer, logits=False)
     flop = rows * 2 * scope.unembedding + tokens * per_token
-    work = f"{len(names)} SAEs, {checked} latents checked"
+    work = f"{counted(len(names), 'SAE')}, {counted(checked, 'latent')} checked"
     return [StagePlan("logit_lens", jobs, tokens, flop, 6000 * sum(widths), work)]
 
 

@@ -9,6 +9,7 @@ from saeflow.analyses.probing import hooks, saes
 from saeflow.analyses.probing.catalogue import chosen_sets, parts
 from saeflow.analyses.probing.settings import Probing
 from saeflow.config.shipped import shipped_or_own
+from saeflow.counting import counted
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def work(study: Study, own: Probing, scope: Scope) -> list[StagePlan]:
     flop += len(own.sets) * len(places) * levels * steps * train * scope.width**2
     jobs = len(own.sets) + 2
     disk = rows * 4 * (scope.width * len(places) + 200 * len(names))
-    what = f"{len(own.sets)} sets, {len(names)} SAEs, {own.fitting.seeds} seeds"
+    counts = {"set": len(own.sets), "SAE": len(names), "seed": own.fitting.seeds}
+    what = ", ".join(counted(count, noun) for noun, count in counts.items())
     return [StagePlan("probing", jobs, tokens, flop, disk, what)]
 
 

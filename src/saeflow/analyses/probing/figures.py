@@ -8,6 +8,7 @@ import polars as pl
 
 from saeflow.analyses.probing import WITH, WITHOUT
 from saeflow.config.sections import Figures
+from saeflow.counting import counted
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import (
     canvas,
@@ -214,7 +215,7 @@ def probe_quiver_alt(rows: pl.DataFrame) -> str:
         return f"No data: {NOTHING}."
     change = (rows["both"] - rows["without"]).to_numpy()
     return (
-        f"Arrows for {len(rows)} sets. With latents to choose from the area changes by "
+        f"Arrows for {counted(len(rows), 'set')}. With latents to choose from the area changes by "
         f"{change.mean():+.3f} on average, upwards in {(change > 0).sum()} sets."
     )
 

@@ -14,7 +14,7 @@ from saeflow.analyses.probing.settings import Probing
 from saeflow.analyses.probing.summary import ON_ACTIVATIONS
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
-from saeflow.report.wording import Fact, number
+from saeflow.report.wording import Fact, brackets, estimate, number
 
 QUIVER = "quiver"
 _LEFT_OUT = ("blank", "other", "repeated", "contradictory")
@@ -86,21 +86,21 @@ def sentences(differences: pl.DataFrame) -> list[str]:
         control = row["than"].rpartition(" ")[2]
         lines.append(
             f"The area of {series(row)} less that of the same on the control {control}: "
-            f"{row['difference']:+.3f}{_interval(row)}."
+            f"{_difference(row)}."
         )
     for row in full.filter(kind=QUIVER).to_dicts():
         lines.append(
             "Whoever chooses each set's probe by validation among activations and latents has an "
             "area that differs from that of choosing among activations alone by "
-            f"{row['difference']:+.3f}{_interval(row)}."
+            f"{_difference(row)}."
         )
     return lines
 
 
-def _interval(row: Mapping[str, Any]) -> str:
+def _difference(row: Mapping[str, Any]) -> str:
     if row["low"] is None:
-        return ""
-    return f" [{row['low']:+.3f}, {row['high']:+.3f}]"
+        return f"{row['difference']:+.3f}"
+    return estimate(row["difference"], row["low"], row["high"], places=3, sign="+")
 
 
 def _set_line(name: str, sets: pl.DataFrame, summary: pl.DataFrame) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "test_set": row["test_set"] or "own",
         "method": series(row),
         "auc": number(row["auc"], 3),
-        "interval": "" if row["low"] is None else f"[{row['low']:.3f}, {row['high']:.3f}]",
+        "interval": "" if row["low"] is None else brackets(row["low"], row["high"], places=3),
         "spread": number(row["spread"], 3),
         "validation": number(row["validation"], 3),
         "optimism": "–" if row["optimism"] is None else f"{row['optimism']:+.3f}",
@@ -183,7 +183,7 @@ def difference_rows(differences: pl.DataFrame) -> list[dict[str, Any]]:
             "tests": "shifted" if row["shifted"] else "own",
             "sets": row["sets"],
             "auc": number(row["auc"], 3),
-            "difference": f"{row['difference']:+.3f}{_interval(row)}",
+            "difference": _difference(row),
             "p": "–" if row["wilcoxon_p"] is None else f"{row['wilcoxon_p']:.2g}",
             "verdicts": f"{row['better']} / {row['worse']} / {row['none']}",
         }

@@ -8,6 +8,7 @@ from saeflow.analyses.effects.cost import in_sae
 from saeflow.analyses.steering.settings import Steering
 from saeflow.config import read_questions
 from saeflow.config.shipped import shipped_or_own
+from saeflow.counting import counted
 from saeflow.judging.goals import names_like, read_goal_for
 from saeflow.planning.work import Need, Scope, StagePlan, key_needs
 
@@ -46,7 +47,7 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
             completed + side + examined,
             (completed + examined) * scope.flop() + side * in_sae(study, scope),
             every * 6 * written.new_tokens,
-            f"{cells} goals × methods × {texts} completions",
+            f"{cells} goals × methods × {counted(texts, 'completion')}",
         ),
         StagePlan(
             "judging",
@@ -54,7 +55,7 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
             judged,
             judged * scope.flop(),
             every * 40,
-            f"{scores} scores by '{own.judge.kind}'",
+            f"{counted(scores, 'score')} by '{own.judge.kind}'",
         ),
     ]
 
@@ -104,7 +105,7 @@ def remarks(study: Study, own: Steering) -> list[str]:
         if usd is None
         else f"about US$ {usd:,.2f}, prices of {DATE}"
     )
-    return [f"judge {own.judge.model}: at most {calls:,} calls, {price}"]
+    return [f"judge {own.judge.model}: at most {counted(calls, 'call')}, {price}"]
 
 
 def needs(study: Study, own: Steering) -> list[Need]:

@@ -18,6 +18,7 @@ from saeflow.analyses.steering.search.rows import search_rows, search_sentences
 from saeflow.analyses.steering.settings import Steering
 from saeflow.analyses.steering.tables import goals
 from saeflow.analyses.steering.target_rows import sentences
+from saeflow.counting import counted
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
 from saeflow.report.payload import write_script
@@ -132,7 +133,7 @@ def tiles(steering: SteeringResults) -> list[Fact]:
         Fact(
             "goals × methods",
             f"{len(settings.goals.names)} × {len(steering.methods)}",
-            f"{len(written.scales)} scales",
+            counted(len(written.scales), "scale"),
         ),
         Fact("completions", f"{texts:,}", f"judged: {settings.judge.model or settings.judge.kind}"),
     ]
@@ -142,7 +143,8 @@ def run_facts(steering: SteeringResults) -> list[Fact]:
     """What was steered, and what is missing."""
     settings, written = steering.settings, steering.settings.completions
     names = settings.goals.names
-    scales = f"per goal, method and scale; {len(written.scales)} scales, no steering among them"
+    count = counted(len(written.scales), "scale")
+    scales = f"per goal, method and scale; {count}, no steering among them"
     missing = "completions without both scores; they count nowhere"
     return [
         Fact("Goals", str(len(names)), ", ".join(map(steering.title, names))),

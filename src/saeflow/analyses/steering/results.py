@@ -11,7 +11,7 @@ import polars as pl
 from saeflow.analyses.steering.scale_words import of_index
 from saeflow.analyses.steering.tables import AVERAGE, goals, methods
 from saeflow.figures.style import words
-from saeflow.report.wording import interval, number
+from saeflow.report.wording import estimate, interval, number
 from saeflow.statistics.permutation import ALPHA, holm, smallest_p
 
 BEST, TIE, PLAIN = "best", "tie", ""
@@ -76,15 +76,8 @@ class Difference(NamedTuple):
         return self.p_holm <= ALPHA and not self.low <= 0 <= self.high
 
     def worded(self) -> str:
-        """With two decimals; with the first digit that counts where an interval that excludes zero
-        would look as if it did not."""
-        apart = not self.low <= 0 <= self.high
-
-        def written(value: float) -> str:
-            rounded = round(value, 2) + 0.0  # no -0.00
-            return f"{value:.1g}" if apart and not rounded else f"{rounded:.2f}"
-
-        return f"{written(self.value)} [{written(self.low)}, {written(self.high)}]"
+        """The difference and its interval."""
+        return estimate(self.value, self.low, self.high)
 
 
 def difference(comparisons: pl.DataFrame, goal: str, first: str, second: str) -> Difference | None:

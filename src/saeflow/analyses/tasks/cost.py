@@ -8,6 +8,7 @@ from saeflow.analyses.tasks import TABLES, saes
 from saeflow.analyses.tasks.lists import file_of
 from saeflow.analyses.tasks.settings import Tasks
 from saeflow.config.shipped import shipped_or_own
+from saeflow.counting import counted
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def work(study: Study, own: Tasks, scope: Scope) -> list[StagePlan]:
             len(tasks) * (read + tried),
             len(tasks) * (read + tried) * scope.flop(),
             4 * 3 * len(tasks) * scope.width,
-            f"{len(tasks)} tasks, {own.prompts.drawn} prompts of {own.prompts.shots} examples; "
-            f"{vectors} vectors tried",
+            f"{counted(len(tasks), 'task')}, {counted(own.prompts.drawn, 'prompt')} of "
+            f"{counted(own.prompts.shots, 'example')}; {counted(vectors, 'vector')} tried",
             [f"tasks/{table}.parquet" for table in TABLES],
         )
     ]
@@ -49,7 +50,8 @@ def work(study: Study, own: Tasks, scope: Scope) -> list[StagePlan]:
                 jobs * tokens,
                 jobs * tokens * scope.flop(),
                 0,
-                f"{len(tasks)} vectors in {len(cleaned)} SAEs, at most {steps} steps each",
+                f"{counted(len(tasks), 'vector')} in {counted(len(cleaned), 'SAE')}, at most "
+                f"{counted(steps, 'step')} each",
                 [f"tasks/{name}/latents.parquet" for name in cleaned],
             )
         )

@@ -14,8 +14,9 @@ from saeflow.chess.games.positions import RATING_BINS
 from saeflow.chess.report import wording
 from saeflow.chess.report.boards import heat_map, spoken
 from saeflow.chess.report.results import ChessResults, ConceptTables
+from saeflow.counting import counted
 from saeflow.figures.style import words
-from saeflow.report.wording import digits, interval, number
+from saeflow.report.wording import digits, estimate, interval, number
 
 RANKS = range(8, 0, -1)
 TOLD_OF = ("edited", "probe", "difference_of_means")
@@ -116,8 +117,9 @@ def _heat_map(family: str, rows: pl.DataFrame) -> HeatMap:
     areas = dict(rows.select("square", "auc").iter_rows())
     low, high = min(areas, key=areas.__getitem__), max(areas, key=areas.__getitem__)
     summary = (
-        f"{len(areas)} squares, median {median(areas.values()):.2f}, from {areas[low]:.2f} on "
-        f"{chess.square_name(low)} to {areas[high]:.2f} on {chess.square_name(high)}"
+        f"{counted(len(areas), 'square')}, median {median(areas.values()):.2f}, from "
+        f"{areas[low]:.2f} on {chess.square_name(low)} to {areas[high]:.2f} on "
+        f"{chess.square_name(high)}"
     )
     title = words(family)
     table = [
@@ -289,17 +291,17 @@ def _edit(row: dict[str, Any]) -> str:
     latents = row["latents"]
     if latents == 0:
         return f"{KINDS[row['kind']][0]}, {row['mode']} {row['strength']:g}"
-    return f"{row['mode']} {row['strength']:g}, {latents} latent{'s' * (latents != 1)}"
+    return f"{row['mode']} {row['strength']:g}, {counted(latents, 'latent')}"
 
 
 def _gain(row: dict[str, Any] | None, name: str = "gain") -> tuple[str, str]:
     if row is None or row[name] is None:
         return "–", ""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return (
-        f"{row[name]:+.2f}",
-        f"[{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else "",
-    )
+    if low is None or high is None:
+        return f"{row[name]:+.2f}", ""
+    value, _, ends = estimate(row[name], low, high, sign="+").partition(" ")
+    return value, ends
 
 
 def skipped_groups(interventions: pl.DataFrame) -> list[str]:
@@ -314,8 +316,8 @@ def skipped_groups(interventions: pl.DataFrame) -> list[str]:
 
 
 def family_rows(results: ChessResults) -> list[tuple[str, list[str]]]:
-    """By family of concepts: of every SAE the median area of the best latents, and of how many
-    concepts."""
+    """By family of concepts: of every SAE the median area of the best latents, and in brackets
+    of how many concepts."""
     medians: dict[str, dict[str, str]] = {}
     for sae, tables in results.tables.items():
         best = tables.best
@@ -323,7 +325,7 @@ def family_rows(results: ChessResults) -> list[tuple[str, list[str]]]:
             continue
         for (family,), rows in best.group_by("family", maintain_order=True):
             middle = rows["auc"].median()
-            cell = f"{number(middle)} of {len(rows)}"  # type: ignore[arg-type]
+            cell = f"{number(middle)} ({len(rows)})"  # type: ignore[arg-type]
             medians.setdefault(str(family), {})[sae] = cell
     return [
         (family, [values.get(sae, "–") for sae in results.tables])

@@ -10,6 +10,7 @@ import polars as pl
 
 from saeflow.chess.report import wording
 from saeflow.chess.report.results import ChessResults, ConceptTables
+from saeflow.counting import counted
 from saeflow.figures.style import words
 from saeflow.report.page import provenance_facts
 from saeflow.report.wording import Fact, interval, number, readable
@@ -93,20 +94,20 @@ def headline(results: ChessResults, lines: list[ConceptLine]) -> list[str]:
         return []
     top = max(answered, key=lambda line: (line.well, line.latent or 0))
     sentences = [
-        f"Of {top.concepts:,} concepts, the latents of {top.sae} tell {top.well:,} with an area of "
-        f"{TOLD_WELL} or more on held-out games; a linear probe of the same activations tells "
-        f"{top.well_by_probe:,}."
+        f"Of {counted(top.concepts, 'concept')}, the latents of {top.sae} tell {top.well:,} with "
+        f"an area of {TOLD_WELL} or more on held-out games; a linear probe of the same activations "
+        f"tells {top.well_by_probe:,}."
     ]
     if len(answered) > 1:
         level = sum(line.well == top.well for line in answered) > 1
         sentences.append(
             f"Of the {len(answered)} SAEs none tells more{', others as many' if level else ''}."
         )
-    return [*sentences, *_along_ratings(results.tables[top.sae].skill), *_edits(results)]
+    return [*sentences, *_along_ratings(top.sae, results.tables[top.sae].skill), *_edits(results)]
 
 
-def _along_ratings(skill: pl.DataFrame) -> list[str]:
-    """How knowing and doing change with the rating that the model is told."""
+def _along_ratings(sae: str, skill: pl.DataFrame) -> list[str]:
+    """How knowing, by an SAE's latents, and doing change with the rating that the model is told."""
     if "rating" not in skill.columns:
         return []
     sentences = []
@@ -119,7 +120,7 @@ def _along_ratings(skill: pl.DataFrame) -> list[str]:
             for name in ("awareness", "willingness")
         ]
         sentences.append(
-            f"{words(group).capitalize()}, from the weakest to the strongest rating: "
+            f"{words(group).capitalize()} in {sae}, from the weakest to the strongest rating: "
             f"{', '.join(changes)}."
         )
     return sentences
@@ -194,7 +195,7 @@ def tiles(results: ChessResults) -> list[Fact]:
     hooks = ", ".join(dict.fromkeys(map(study.hook_of, study.saes)))
     facts = [
         Fact("model", study.model.name, wording.PLAYERS[_source(results)]),
-        Fact("positions", f"{results.positions:,}", f"from {results.games:,} games"),
+        Fact("positions", f"{results.positions:,}", f"from {counted(results.games, 'game')}"),
         Fact("SAEs", str(len(study.saes)), hooks),
     ]
     if study.concepts:
@@ -211,7 +212,7 @@ def run_facts(results: ChessResults) -> list[Fact]:
     study = results.study
     played = study.positions.self_play
     source = (
-        f"{played.games:,} games of the model with itself"
+        f"{counted(played.games, 'game')} of the model with itself"
         if played
         else "played games, read from files"
     )
@@ -220,7 +221,7 @@ def run_facts(results: ChessResults) -> list[Fact]:
         Fact(
             "Positions",
             f"{results.positions:,}",
-            f"{source}; {results.games:,} games gave positions",
+            f"{source}; {counted(results.games, 'game')} gave positions",
         ),
         *_read_facts(results.read),
         Fact(
@@ -285,8 +286,8 @@ def _sae_note(results: ChessResults, name: str) -> str:
         return f"at {sae.hook}, from {sae.path}"
     train = sae.train
     return (
-        f"{train.traits.label} at {sae.hook}, {train.d_sae:,} latents, trained here on "
-        f"{train.tokens:,} rows"
+        f"{train.traits.label} at {sae.hook}, {counted(train.d_sae, 'latent')}, trained here on "
+        f"{counted(train.tokens, 'row')}"
     )
 
 

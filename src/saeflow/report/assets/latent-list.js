@@ -11,6 +11,8 @@
     cell: (row) => (one.form === "share" ? percent(index.valueOf(one.name, row)) : number(index.valueOf(one.name, row))),
   }));
 
+  const breakable = (name) => name.split(/(?<=_)/).flatMap((part, i) => (i ? [element("wbr"), part] : [part]));
+
   const columnsOf = (index) => [
     { name: "latent", label: "latent", width: 5.5, sorts: true, cell: (latent) => element("a", { href: `#/${index.sae}/${latent}`, tabindex: -1 }, String(latent)) },
     index.has.labels && { name: "label", label: "label", width: 14, grows: 2, cell: (latent) => index.named(latent) },
@@ -21,7 +23,7 @@
       cell: (latent) => (index.targets.get(latent) ?? []).map((goal) => goal.replaceAll("_", " ")).join(", ") || "–",
     },
     index.has.classes && { name: "class", label: "class", width: 6.5, cell: (latent) => index.classOf(latent) },
-    index.has.sets && { name: "set", label: "set", width: 9, cell: (latent) => index.setOf(latent) ?? "–" },
+    index.has.sets && { name: "set", label: "set", width: 9, cell: (latent) => breakable(index.setOf(latent) ?? "–") },
     ...saeflow.statisticColumns(index),
   ].filter(Boolean);
 
@@ -79,7 +81,8 @@
       keys[event.key]();
     });
     grid.addEventListener("scroll", () => draw(), { passive: true });
-    new ResizeObserver(() => draw(true)).observe(grid);
+    // On paper the list is as high as its rows: more rows would make it higher, and so on.
+    new ResizeObserver(() => matchMedia("print").matches || draw(true)).observe(grid);
 
     // Show some latents, sorted by a column.
     const show = (found, name, falling, at = 0) => {

@@ -9,7 +9,7 @@
   };
 
   const table = ({ columns, rows, count }, name) => {
-    const told = rows.length < count ? `The first ${rows.length} of ${count.toLocaleString("en-US")} rows; the CSV has all.` : `${count} rows.`;
+    const told = rows.length < count ? `The first ${rows.length} of ${count.toLocaleString("en-US")} rows; the CSV has all.` : `${count} ${count === 1 ? "row" : "rows"}.`;
     return element("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": `Numbers of ${name}` },
       element("table", {},
         element("caption", {}, told),

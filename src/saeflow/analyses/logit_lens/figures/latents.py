@@ -9,6 +9,7 @@ import polars as pl
 
 from saeflow.analyses.logit_lens import saes
 from saeflow.config.sections import Figures
+from saeflow.counting import counted
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
 from saeflow.palette import BLUE, GREEN, GREY, VERMILLION
@@ -140,7 +141,7 @@ def moments_alt(rows: pl.DataFrame) -> str:
     )
     return (
         f"Scatter charts of kurtosis against skewness, and against standard deviation, of the "
-        f"logit weights of {len(rows)} latents. Classes: {counts}. Median kurtosis "
+        f"logit weights of {counted(len(rows), 'latent')}. Classes: {counts}. Median kurtosis "
         f"{np.median(rows['kurtosis'].to_numpy()):.2f}."
     )
 
@@ -224,7 +225,8 @@ def layers_alt(rows: pl.DataFrame) -> str:
         f"{sae} {median:.3g}" for sae, median in own.select("sae", "median").iter_rows()
     )
     return (
-        f"Box charts of {', '.join(STATISTICS.values())} over the latents of {own.height} SAEs. "
+        f"Box charts of {', '.join(STATISTICS.values())} over the latents of "
+        f"{counted(own.height, 'SAE')}. "
         f"Median {STATISTICS[str(rows['statistic'][0])]}: {medians}."
     )
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from saeflow.analyses.logit_lens import saes
 from saeflow.config.sections import Figures
+from saeflow.counting import counted
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import canvas, legend, legend_entry, no_data, panels, styled, words
 from saeflow.palette import BLUE, GREY, INK, VERMILLION
@@ -247,7 +248,8 @@ def manhattan_alt(rows: pl.DataFrame) -> str:
     )
     return (
         f"Dots for {len(rows)} pairs of latent and token set that are enriched, over "
-        f"{rows['set'].n_unique()} sets, by the logarithm of their p-value. The strongest: {pairs}."
+        f"{counted(rows['set'].n_unique(), 'set')}, by the logarithm of their p-value. The "
+        f"strongest: {pairs}."
     )
 
 
@@ -331,8 +333,8 @@ def heat_map_alt(rows: pl.DataFrame) -> str:
         for name, latent, effect in best.select("set", "latent", "effect").iter_rows()
     )
     return (
-        f"Heat map of the effect of {rows['set'].n_unique()} token sets on "
-        f"{rows['latent'].n_unique()} latents. The strongest: {pairs}."
+        f"Heat map of the effect of {counted(rows['set'].n_unique(), 'token set')} on "
+        f"{counted(rows['latent'].n_unique(), 'latent')}. The strongest: {pairs}."
     )
 
 

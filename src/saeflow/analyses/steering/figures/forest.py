@@ -10,6 +10,7 @@ from saeflow.analyses.steering import tables
 from saeflow.analyses.steering.methods import look
 from saeflow.analyses.steering.tables import of_chosen_latents
 from saeflow.config.sections import Figures
+from saeflow.counting import counted
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
 from saeflow.palette import GREY, INK
@@ -49,7 +50,7 @@ def methods_forest(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     for group, panel in zip(groups, axes, strict=True):
         _dots(panel, rows.filter(pl.col("goal") == group), names)
         panel.set_title(
-            f"average of {len(goals)} goals" if group == tables.AVERAGE else words(group)
+            f"average of {counted(len(goals), 'goal')}" if group == tables.AVERAGE else words(group)
         )
     if groups[0] == tables.AVERAGE:
         axes[0].set_facecolor("#F4F4F1")

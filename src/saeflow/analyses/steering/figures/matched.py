@@ -11,6 +11,7 @@ from saeflow.analyses.steering import tables
 from saeflow.analyses.steering.figures.legends import method_handle
 from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
+from saeflow.counting import counted
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import band_opacity, legend, no_data, panels, styled, words
 
@@ -61,7 +62,7 @@ def equal_cost(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
             own = rows.filter(goal=group, method=method)
             _line(panel, own, method, band_opacity(len(methods)))
         panel.set_title(
-            f"average of {len(goals)} goals" if group == tables.AVERAGE else words(group)
+            f"average of {counted(len(goals), 'goal')}" if group == tables.AVERAGE else words(group)
         )
     if groups[0] == tables.AVERAGE:
         axes[0].set_facecolor("#F4F4F1")

@@ -8,7 +8,7 @@ import polars as pl
 
 from saeflow.analyses.steering.search import RANDOM
 from saeflow.analyses.steering.tables import AVERAGE, goals, methods
-from saeflow.report.wording import interval, number
+from saeflow.report.wording import estimate, interval, number
 
 
 class SearchRow(NamedTuple):
@@ -84,6 +84,4 @@ def _place(row: dict[str, Any]) -> str:
 def _difference(row: dict[str, Any], name: str) -> str:
     if row[name] is None:
         return ""
-    # no -0.00
-    value, low, high = (round(row[name + end], 2) + 0.0 for end in ("", "_low", "_high"))
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])

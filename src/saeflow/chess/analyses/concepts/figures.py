@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from saeflow.config.sections import Figures
+from saeflow.counting import counted
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import no_data, panels, styled, words
 from saeflow.palette import FAINT, INK
@@ -85,7 +86,9 @@ def _boards(rows: pl.DataFrame) -> list[tuple[str, str]]:
 def _left_out(rows: pl.DataFrame, boards: list[tuple[str, str]]) -> str:
     """What is said of the boards that are not drawn; nothing where all are."""
     count = len(rows.select("sae", "family").unique()) - len(boards)
-    return f"{count} more boards are on the pages of their SAEs" if count else ""
+    if not count:
+        return ""
+    return f"{counted(count, 'board')} more on the pages of SAEs"
 
 
 def _board(panel: Axes, rows: pl.DataFrame, title: str) -> Any:
@@ -127,7 +130,8 @@ def board_auc_alt(rows: pl.DataFrame) -> str:
             continue
         middle, best = float(np.median(areas)), float(areas.to_numpy().max())
         summaries.append(
-            f"{words(family)} ({sae}): median {middle:.2f}, best {best:.2f}, {len(areas)} squares"
+            f"{words(family)} ({sae}): median {middle:.2f}, best {best:.2f}, "
+            f"{counted(len(areas), 'square')}"
         )
     left_out = _left_out(rows, boards)
     return (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from saeflow.chess.analyses.interventions.settings import Interventions
 from saeflow.chess.games.positions import RATING_BINS
+from saeflow.counting import counted
 from saeflow.planning.work import Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -20,5 +21,8 @@ def work(study: ChessStudy, own: Interventions, scope: Scope) -> list[StagePlan]
     along = len(set(own.modes) & {"add", "clamp"}) * len(own.direction_strengths)
     edits = len(own.modes) * len(own.strengths) * len(own.latents) + len(own.directions) * along
     positions = saes * groups * 2 * 3 * own.positions
-    what = f"{groups} groups × {saes} SAEs, {edits} edits of each position at {ratings} ratings"
+    what = (
+        f"{counted(groups, 'group')} × {counted(saes, 'SAE')}, {counted(edits, 'edit')} of each "
+        f"position at {counted(ratings, 'rating')}"
+    )
     return [StagePlan("interventions", saes, positions, 0, 0, what)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 
 from saeflow.chess.curves import curve, handle, name_ratings
 from saeflow.config.sections import Figures
+from saeflow.counting import counted
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled, words
 from saeflow.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
@@ -108,6 +110,7 @@ def awareness_scatter(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawin
             colour, marker = looks[place % len(looks)]
             _crosses(panel, here, colour, marker)
         panel.set_title(f"SAE {sae}")
+    _show_dots(axes, rows)
     figure.supxlabel("change of awareness (AUC), weakest to strongest rating", fontsize=9)
     figure.supylabel("change of willingness (probability)", fontsize=9)
     legend(
@@ -134,6 +137,16 @@ def _crosses(panel: Axes, rows: pl.DataFrame, colour: str, marker: str) -> None:
     panel.plot(x, y, linestyle="", marker=marker, color=colour, alpha=0.8)
 
 
+def _show_dots(axes: Iterable[Axes], rows: pl.DataFrame) -> None:
+    """Give the panels the room that dots need; intervals of few games are many times as long."""
+    across, up = (
+        1.25 * max(float(rows[name].abs().max()), 1e-3)  # type: ignore[arg-type]
+        for name in ("awareness_change", "willingness_change")
+    )
+    for panel in axes:
+        panel.set(xlim=(-across, across), ylim=(-up, up))
+
+
 def awareness_scatter_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
@@ -142,7 +155,7 @@ def awareness_scatter_alt(rows: pl.DataFrame) -> str:
         pl.len(), pl.col("awareness_change", "willingness_change").mean()
     )
     summaries = [
-        f"{words(group)} ({sae}, {count} concepts): awareness {aware:+.2f}, willingness "
+        f"{words(group)} ({sae}, {counted(count, 'concept')}): awareness {aware:+.2f}, willingness "
         f"{willing:+.2f}"
         for sae, group, count, aware, willing in means.iter_rows()
     ]
@@ -175,7 +188,8 @@ FIGURES = (
         title="Does skill change knowing or doing",
         caption="Each dot is a concept: to the right, its latent tells it better when the model "
         "is told the strongest rating than when it is told the weakest; upwards, the model "
-        "answers it with more probability.",
+        "answers it with more probability. Intervals that are too long for the panel end at its "
+        "edge.",
         section="skill",
     ),
 )

@@ -130,7 +130,7 @@
 
   const pieces = (entry) => entry.squares.length > 0 && section("Pieces that go with it",
     "On every square the piece whose presence has the largest correlation with the latent, over all positions that were looked at, in hundredths: blue and + where the latent is active with the piece, orange and − where without it. Neighbouring squares go together.",
-    element("div", { class: "boards" }, squares(entry, "my", "Pieces of the player to move"), squares(entry, "their", "Pieces of the opponent")),
+    element("div", { class: "boards" }, squares(entry, "my", "Pieces of the player"), squares(entry, "their", "Pieces of the opponent")),
     table("Pieces that go with it most", ["piece", "correlation", "mean activation with it", "without it", "positions"],
       entry.leading.map(([name, r, having, lacking, count]) => [name, signed(r, 2), number(having), number(lacking), count.toLocaleString("en-US")])));
 

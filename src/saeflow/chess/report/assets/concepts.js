@@ -11,7 +11,7 @@
   const route = () => {
     if (!location.hash.startsWith("#?")) return FIRST;
     const asked = new URLSearchParams(location.hash.slice(2));
-    return { query: asked.get("q") ?? "", sort: asked.get("sort") ?? "auc", falling: asked.has("falling") };
+    return { query: asked.get("q") ?? "", sort: asked.get("sort") ?? FIRST.sort, falling: asked.has("falling") };
   };
   const addressOf = ({ query, sort, falling }) => {
     const asked = new URLSearchParams({ sort });
@@ -24,6 +24,8 @@
 
   const listOf = (data) => {
     const index = saeflow.latentIndex(data);
+    // What only few games have has no interval, and comes last, however large its area.
+    if (index.statistics.some(({ name, values }) => name === "auc_low" && !values.every(Number.isNaN))) FIRST.sort = "auc_low";
     const open = (row) => data.places[row] && byId(`boards-${data.places[row]}`).focus();
     const sort = (name) => go({ sort: name, falling: route().sort === name ? !route().falling : name !== "latent" });
     const columns = [
