@@ -24,6 +24,11 @@ LINE = [
     for i, last in enumerate(("the", "a", "and", "then", ".", ","))
     for j, first in enumerate(("I", "the", "a", "and", "then"))
 ]
+AGAIN = [
+    {"text": f"{first} {last}", "value": 10.0 * i + j}
+    for i, last in enumerate(("the", "a", "and", "then", ".", ","))
+    for j, first in enumerate(("cat", "dog", "sat"))
+]
 POINTS = Points.model_validate(
     {
         "groups": {
@@ -37,7 +42,7 @@ POINTS = Points.model_validate(
             "time": {
                 "texts": {"examples": LINE},
                 "block": 10,
-                "read_off": {"again": {"examples": LINE[::2]}},
+                "read_off": {"again": {"examples": AGAIN}},
                 "cause": {
                     "prompts": ["I {}"],
                     "low": LOW,

@@ -22,7 +22,7 @@ from saeflow.analyses.geometry.latent_groups import (
     word_set,
 )
 from saeflow.analyses.geometry.latent_points import DECODER, REBUILT, circles, decoder_points
-from saeflow.analyses.geometry.periods import dated, order_along, places
+from saeflow.analyses.geometry.periods import dated, halves, order_along, places
 from saeflow.analyses.geometry.settings import WORDS as BUILT_IN
 from saeflow.analyses.geometry.settings import LatentGroup, Latents, Nulls, Points
 from saeflow.analyses.geometry.splitting import by_decoder, by_firing
@@ -269,6 +269,36 @@ def test_latents_stand_along_a_line_in_the_order_of_their_periods_only_where_the
     else:
         assert order.rank < 0.5
         assert order.p > 0.01
+
+
+def test_latents_of_blocks_that_lie_anywhere_are_in_no_order() -> None:
+    """Each block of texts has a place of its own, and so has the latent that fires there."""
+    p = []
+    for seed in range(60):
+        draw = np.random.default_rng(seed)
+        blocks = np.repeat(np.arange(16), 6)
+        years = 10.0 * blocks + draw.uniform(0, 10, 96)
+        at = 2 * draw.standard_normal((16, 24))
+        points = at[blocks] + draw.standard_normal((96, 24))
+        fitted, held = halves(blocks, np.arange(96))
+        fires = sparse.csr_array((blocks[held, None] == np.arange(16)).astype(float))
+        of = dated(fires, years[held], 2)
+        order = order_along(
+            points[fitted], years[fitted], blocks[fitted] // 2, at[of.latents], of, 50, 39, 0.95,
+            draw,
+        )[1]  # fmt: skip
+        p.append(order.p)
+    assert np.mean(np.array(p) <= 0.05) <= 0.15
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+
+
+def test_halves_share_no_block_and_no_group() -> None:
+    draw = np.random.default_rng(0)
+    blocks, groups = draw.integers(0, 9, 200), draw.integers(0, 150, 200)
+    fitted, held = halves(blocks, groups)
+    assert not set(blocks[fitted]) & set(blocks[held])
+    assert not set(groups[fitted]) & set(groups[held])
+    assert len(halves(blocks, np.arange(200))[1]) + len(fitted) == 200
 
 
 def test_latents_that_fire_on_few_texts_or_on_most_have_no_period() -> None:

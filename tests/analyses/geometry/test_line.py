@@ -17,6 +17,7 @@ from saeflow.analyses.geometry.line import (
     fit_line,
     held_out,
     line_null,
+    r_squared,
     random_cosine,
 )
 from saeflow.errors import SaeflowError
@@ -131,3 +132,44 @@ def test_few_blocks_are_refused():
         SaeflowError, match=r"geometry\.points\.lines\.time\.block: 50 puts .* 2 blocks"
     ):
         blocks_of(np.linspace(1900, 1999, 30), 50, "time")
+
+
+def test_a_group_with_texts_in_two_blocks_teaches_nothing_of_itself():
+    """Speakers have places of their own, and speak in two decades each; years have none."""
+    draw = np.random.default_rng(0)
+    speakers = np.repeat(np.arange(12), 10)
+    years = 1900 + 8 * speakers + draw.uniform(0, 16, 120)
+    points = 3 * draw.standard_normal((12, 64))[speakers] + 0.1 * draw.standard_normal((120, 64))
+    blocks = blocks_of(years, 10, "time")
+    alone = held_out(points, years, blocks)["ridge"]
+    together = held_out(points, years, blocks, groups=speakers)["ridge"]
+    assert alone.r2 > 0.5 > 0.1 > together.r2
+    confounds = draw.standard_normal((120, 1))
+    assert beyond(points, years, confounds, blocks)[1] > 0.4
+    assert beyond(points, years, confounds, blocks, speakers)[1] < 0.2
+
+
+def test_several_numberings_are_told_at_once_as_one_after_the_other():
+    points, years, _ = timeline(n=80, d=20)
+    held = HeldOut(points, blocks_of(years, 10, "time"))
+    several = [years, years[::-1].copy(), years**2]
+    together = held.of_many(several)
+    for row, values in enumerate(several):
+        for method, each in held.numbers(values).items():
+            assert np.array_equal(each.predicted, together[method][row].predicted)
+            assert each.r2 == together[method][row].r2
+
+
+def test_numbers_of_which_half_are_the_largest_have_a_difference_of_means():
+    draw = np.random.default_rng(0)
+    years = np.r_[np.arange(2000.0, 2020), np.full(30, 2020.0)]
+    points = np.outer(years - 2010, np.ones(8)) + draw.standard_normal((50, 8))
+    for each in held_out(points, years, blocks_of(years, 5, "time")).values():
+        assert each.r2 > 0.8
+    line = fit_line(points, years, "difference")
+    rising = points[years == 2020].mean(0) - points[years < 2020].mean(0)
+    assert np.allclose(line.direction, rising / np.linalg.norm(rising))
+
+
+def test_numbers_that_are_all_the_same_have_no_share_that_is_explained():
+    assert np.isnan(r_squared(np.full(5, 3.0), np.arange(5.0)))

@@ -133,10 +133,3 @@ def test_a_word_of_several_tokens_cannot_be_told_by_the_next_token(tmp_path) -> 
     save_activations(tmp_path / "read.safetensors", read_all(lm, points, [HOOK], {}, 0))
     with pytest.raises(SaeflowError, match=r"' catfish' is no single token of the model"):
         turn_words(lm, Read(tmp_path / "read.safetensors"), points, Nulls(), "ring", HOOK, 0)
-
-
-def test_a_line_of_few_texts_is_refused() -> None:
-    asked = POINTS.model_dump()
-    asked["lines"]["time"]["texts"]["examples"] = asked["lines"]["time"]["texts"]["examples"][:9]
-    with pytest.raises(SaeflowError, match=r"lines\.time: 9 texts .* a line needs 20 texts"):
-        read_all(planted_model(), Points.model_validate(asked), [HOOK], {}, 0)

@@ -64,6 +64,7 @@ def test_a_line_that_fits_every_text_in_sample_is_no_line_where_blocks_are_held_
         f"lines/time/{HOOK}": torch.from_numpy(texts),
         "lines/time/values": torch.from_numpy(values),
         "lines/time/confounds": torch.from_numpy(draw.standard_normal((40, 2))),
+        "lines/time/groups": torch.arange(40),
     }
     save_activations(tmp_path / "random.safetensors", tensors)
     lines = {"time": POINTS.lines["time"].model_copy(update={"read_off": {}})}

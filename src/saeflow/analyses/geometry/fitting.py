@@ -191,9 +191,9 @@ def _line(
     points, values = line.points[hook], line.values
     blocks = blocks_of(values, asked.lines[name].block, name)
     generator = numpy_generator(seed, "geometry", "line", name, hook)
-    held = HeldOut(points, blocks)
+    held = HeldOut(points, blocks, line.groups)
     null = line_null(held, values, blocks, nulls.block_orders, generator)
-    confounds = beyond(points, values, line.confounds, blocks)
+    confounds = beyond(points, values, line.confounds, blocks, line.groups)
     for method, own in held.numbers(values).items():
         interval = block_interval(
             values, own.predicted, blocks, nulls.draws, nulls.level, generator

@@ -37,6 +37,7 @@ from saeflow.analyses.geometry.periods import (
     PERIODS,
     Dated,
     dated,
+    halves,
     order_along,
 )
 from saeflow.analyses.geometry.splitting import (
@@ -263,11 +264,10 @@ def _add_periods(
         blocks = blocks_of(line.values, asked_line.block, name)
         everyone = np.arange(len(points))
         sources = {of: (everyone, numbers) for of, numbers in of_words.items()}
-        half = numpy_generator(asked.seed, "geometry", "halves", name).permutation(everyone)
-        fitted, held = np.split(half, [len(half) // 2])
+        fitted, held = halves(blocks, line.groups)
         own = read.latents(name, each.name)
         sources[HELD_OUT] = (
-            np.sort(fitted),
+            fitted,
             _free(dated(own[held], line.values[held], asked.latents.texts), taken),
         )
         for other in asked_line.read_off:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from scipy import stats
 
 from saeflow.errors import SaeflowError
@@ -104,8 +104,7 @@ class LineFitting:
         elif method == "pls":
             weights = centred @ self.points
         else:
-            high = values > np.median(values)
-            weights = self.points[high].mean(axis=0) - self.points[~high].mean(axis=0)
+            weights = self._difference(values)
         norm = float(np.linalg.norm(weights)) or 1.0
         direction = weights / norm
         if method == "ridge":
@@ -114,6 +113,15 @@ class LineFitting:
             along = self.points @ direction
             slope = float(along @ centred / max(along @ along, 1e-300))
         return Fitted(direction, slope, self.mean, float(values.mean()))
+
+    def _difference(self, values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " d"]:
+        """The mean of the higher half less that of the rest; where half of the numbers or more are
+        the largest one, these are the higher half."""
+        middle = np.median(values)
+        high = values > middle if middle < values.max() else values == middle
+        if high.all():
+            return np.zeros(self.points.shape[1])
+        return np.asarray(self.points[high].mean(axis=0) - self.points[~high].mean(axis=0))
 
     def _ridge(self, centred: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " d"]:
         """Weights under the penalty of least generalised cross-validation error (Golub, Heath and
@@ -134,6 +142,7 @@ def held_out(
     values: Float64[np.ndarray, " n"],
     blocks: Int64[np.ndarray, " n"],
     methods: Sequence[LineMethod] = METHODS,
+    groups: Int64[np.ndarray, " n"] | None = None,
 ) -> dict[LineMethod, Held]:
     """Numbers of every block by lines that were fitted without it.
 
@@ -142,35 +151,91 @@ def held_out(
         values: their numbers.
         blocks: of each text.
         methods: of fitting.
+        groups: as for `HeldOut`.
     """
-    return HeldOut(points, blocks).numbers(values, methods)
+    return HeldOut(points, blocks, groups).numbers(values, methods)
+
+
+class Fold(NamedTuple):
+    """A block that is held out."""
+
+    out: Bool[np.ndarray, " n"]
+    """The texts of the block."""
+    fitted: Bool[np.ndarray, " n"]
+    """Those that a line is fitted to which says their numbers: of other blocks, and of no group
+    that has a text in this one."""
+
+
+def folds_of(
+    blocks: Int64[np.ndarray, " n"], groups: Int64[np.ndarray, " n"] | None = None
+) -> list[Fold]:
+    """Every block held out once.
+
+    Args:
+        blocks: of each text.
+        groups: what each text belongs to, such as its author; None: to itself alone.
+    """
+    outs = [blocks == block for block in range(int(blocks.max()) + 1)]
+    if groups is None:
+        return [Fold(out, ~out) for out in outs]
+    return [Fold(out, ~out & ~np.isin(groups, groups[out])) for out in outs]
 
 
 class HeldOut:
-    """Points with each block left out once, taken apart for all numbers that they are fitted to."""
+    """Points with each block left out once.
 
-    def __init__(self, points: Float64[np.ndarray, "n d"], blocks: Int64[np.ndarray, " n"]) -> None:
-        self._points = points
-        self._out = [blocks == block for block in range(int(blocks.max()) + 1)]
-        self._fitting = [LineFitting(points[~out]) for out in self._out]
+    One fold is taken apart at a time, for all numbers that are fitted, so that memory does not grow
+    with the number of blocks.
+
+    Args:
+        points: of the texts.
+        blocks: of each text.
+        groups: no text of a group is on both sides, as `folds_of` has it.
+    """
+
+    def __init__(
+        self,
+        points: Float64[np.ndarray, "n d"],
+        blocks: Int64[np.ndarray, " n"],
+        groups: Int64[np.ndarray, " n"] | None = None,
+    ) -> None:
+        self._points, self._folds = points, folds_of(blocks, groups)
 
     def numbers(
         self, values: Float64[np.ndarray, " n"], methods: Sequence[LineMethod] = METHODS
     ) -> dict[LineMethod, Held]:
         """What lines say of the blocks that they were fitted without."""
-        result: dict[LineMethod, Held] = {}
-        for method in methods:
-            predicted = np.empty_like(values)
-            for out, fitting in zip(self._out, self._fitting, strict=True):
-                predicted[out] = fitting.fit(values[~out], method).numbers(self._points[out])
-            result[method] = Held(predicted, r_squared(values, predicted), rank(values, predicted))
-        return result
+        return {method: held[0] for method, held in self.of_many([values], methods).items()}
+
+    def of_many(
+        self, several: Sequence[Float64[np.ndarray, " n"]], methods: Sequence[LineMethod] = METHODS
+    ) -> dict[LineMethod, list[Held]]:
+        """`numbers` for several numberings of the same texts."""
+        said = {method: np.empty((len(several), len(self._points))) for method in methods}
+        for out, fitted in self._folds:
+            fitting = LineFitting(self._points[fitted])
+            for row, values in enumerate(several):
+                for method in methods:
+                    line = fitting.fit(values[fitted], method)
+                    said[method][row, out] = line.numbers(self._points[out])
+        return {
+            method: [
+                Held(predicted, r_squared(values, predicted), rank(values, predicted))
+                for values, predicted in zip(several, own, strict=True)
+            ]
+            for method, own in said.items()
+        }
 
 
 def r_squared(values: Float64[np.ndarray, " n"], predicted: Float64[np.ndarray, " n"]) -> float:
-    """1 less the squared error over that of the mean; below 0 where the mean says more."""
+    """1 less the squared error over that of the mean; below 0 where the mean says more.
+
+    Numbers that are all the same, of which nothing can be explained, have none: NaN.
+    """
+    if np.ptp(values) == 0:
+        return float("nan")
     total = ((values - values.mean()) ** 2).sum()
-    return float(1 - ((values - predicted) ** 2).sum() / max(total, 1e-300))
+    return float(1 - ((values - predicted) ** 2).sum() / total)
 
 
 def rank(values: Float64[np.ndarray, " n"], predicted: Float64[np.ndarray, " n"]) -> float:
@@ -201,12 +266,11 @@ def line_null(
     methods: Sequence[LineMethod] = METHODS,
 ) -> dict[LineMethod, Float64[np.ndarray, " draws"]]:
     """Held-out r2 where the numbers of blocks are exchanged, per method."""
-    drawn: dict[LineMethod, list[float]] = {method: [] for method in methods}
-    for _ in range(draws):
-        numbers = exchanged_blocks(values, blocks, generator)
-        for method, each in held.numbers(numbers, methods).items():
-            drawn[method].append(each.r2)
-    return {method: np.array(each) for method, each in drawn.items()}
+    drawn = [exchanged_blocks(values, blocks, generator) for _ in range(draws)]
+    return {
+        method: np.array([each.r2 for each in own])
+        for method, own in held.of_many(drawn, methods).items()
+    }
 
 
 def block_interval(
@@ -238,6 +302,7 @@ def beyond(
     values: Float64[np.ndarray, " n"],
     confounds: Float64[np.ndarray, "n c"],
     blocks: Int64[np.ndarray, " n"],
+    groups: Int64[np.ndarray, " n"] | None = None,
 ) -> tuple[float, float]:
     """What confounds alone say of held-out blocks, and what points say beyond them.
 
@@ -248,16 +313,15 @@ def beyond(
         r2 of the confounds; r2 of ridge for what they leave of the numbers.
     """
     said, rest, explained = (np.empty_like(values) for _ in range(3))
-    for block in range(int(blocks.max()) + 1):
-        out = blocks == block
-        design = np.column_stack([np.ones(len(values)), confounds])
-        of_values = np.linalg.lstsq(design[~out], values[~out], rcond=None)[0]
-        of_points = np.linalg.lstsq(design[~out], points[~out], rcond=None)[0]
+    design = np.column_stack([np.ones(len(values)), confounds])
+    for out, fitted in folds_of(blocks, groups):
+        of_values = np.linalg.lstsq(design[fitted], values[fitted], rcond=None)[0]
+        of_points = np.linalg.lstsq(design[fitted], points[fitted], rcond=None)[0]
         said[out] = design[out] @ of_values
         left = points - design @ of_points
         residual = values - design @ of_values
         rest[out] = residual[out]
-        explained[out] = fit_line(left[~out], residual[~out], "ridge").numbers(left[out])
+        explained[out] = fit_line(left[fitted], residual[fitted], "ridge").numbers(left[out])
     return r_squared(values, said), r_squared(rest, explained)
 
 

@@ -1,8 +1,8 @@
 """Latents along a line: whether their decoder rows stand where the numbers say that they stand for.
 
 Nothing of a latent is fitted: its number is that of the word that it stands for, or the mean of the
-numbers of texts on which it fires, and these are not the texts that the line was fitted to. The
-null fits the line to numbers that are exchanged between blocks.
+numbers of texts on which it fires, and no text of their blocks is among those that the line was
+fitted to. The null fits the line to numbers that are exchanged between blocks.
 """
 
 from __future__ import annotations
@@ -74,6 +74,22 @@ class Order(NamedTuple):
     high: float
     null_high: float
     p: float
+
+
+def halves(
+    blocks: Int64[np.ndarray, " n"], groups: Int64[np.ndarray, " n"]
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " k"]]:
+    """Texts that a line is fitted to, and others that give latents their numbers.
+
+    Every other block: texts of a block are alike, so that latents which fire on some of them lie
+    along any line that was fitted to the rest. Nor is a group on both sides.
+
+    Args:
+        blocks: of each text.
+        groups: what each belongs to.
+    """
+    fitted = blocks % 2 == 0
+    return np.flatnonzero(fitted), np.flatnonzero(~fitted & ~np.isin(groups, groups[fitted]))
 
 
 def dated(latents: sparse.csr_array, values: Float64[np.ndarray, " n"], least: int) -> Dated:

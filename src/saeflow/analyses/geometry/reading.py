@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from safetensors.torch import save_file
 from scipy import sparse
 from torch import Tensor
 
+from saeflow.analyses.geometry.line import blocks_of, folds_of
 from saeflow.analyses.geometry.settings import SLOT
 from saeflow.artifacts import sealed
-from saeflow.corpora.labelled import read_labelled
+from saeflow.corpora.labelled import read_labelled, without_repeats
 from saeflow.errors import SaeflowError
 from saeflow.models.reading import read_at
 from saeflow.models.running import capture
@@ -26,6 +27,7 @@ from saeflow.tensors import read_tensors
 
 if TYPE_CHECKING:
     from saeflow.analyses.geometry.settings import NumberLine, Points, WordGroup
+    from saeflow.config.sections.prompts import Message
     from saeflow.corpora.labelled import LabelledSet
     from saeflow.models.language_model import LanguageModel
     from saeflow.saes.sae import SAE
@@ -55,11 +57,13 @@ class Line(NamedTuple):
         values: the numbers.
         confounds: how many tokens a text has, and the logarithm of the last token's id, which
             rises as a token grows rare.
+        groups: what each text belongs to, counted from 0.
     """
 
     points: dict[str, Float64[np.ndarray, "n d"]]
     values: Float64[np.ndarray, " n"]
     confounds: Float64[np.ndarray, "n 2"]
+    groups: Int64[np.ndarray, " n"]
 
 
 def filled(lm: LanguageModel, template: str, text: str) -> Filled:
@@ -100,19 +104,78 @@ def read_words(
 
 
 def texts_of(line: NumberLine, name: str, file: Path | None, seed: int) -> LabelledSet:
-    """The texts of a line: all, or as many as are read, drawn at random, in the file's order.
+    """The texts of a line, each once: all, or as many as are read, drawn at random, in the file's
+    order.
 
     Raises:
-        SaeflowError: there are fewer than 20, or all have one number.
+        SaeflowError: there are fewer than 20, all have one number, or too few blocks can be held
+            out.
     """
-    texts = read_labelled(line.texts, name, file)
+    key = f"geometry.points.lines.{name}"
+    texts = _different(read_labelled(line.texts, name, file), key)
     if len(texts) < 20 or np.ptp(texts.targets) == 0:
         raise SaeflowError(
-            f"geometry.points.lines.{name}: {len(texts)} texts with "
-            f"{len(np.unique(texts.targets))} different numbers; a line needs 20 texts, and "
-            "numbers that differ"
+            f"{key}: {len(texts)} different texts with {len(np.unique(texts.targets))} different "
+            "numbers; a line needs 20 texts, and numbers that differ"
         )
-    return _at_most(texts, line.most, seed, name)
+    texts = _at_most(texts, line.most, seed, name)
+    blocks = blocks_of(texts.targets, line.block, name)
+    for block, (_, fitted) in enumerate(folds_of(blocks, texts.groups)):
+        if np.unique(texts.targets[fitted]).size < 2:
+            raise SaeflowError(
+                f"{key}.texts.group: where block {block} of numbers is held out with all texts of "
+                f"its groups, {int(fitted.sum())} texts are left to fit a line to; name a column "
+                "of smaller groups"
+            )
+    return texts
+
+
+def others_of(
+    line: NumberLine, name: str, other: str, file: Path | None, own: LabelledSet, seed: int
+) -> LabelledSet:
+    """Texts that are read off along a line, each once, and none that the line is fitted to.
+
+    Args:
+        line: which.
+        name: of it.
+        other: of the texts.
+        file: where they lie.
+        own: the texts of the line.
+        seed: of the study.
+
+    Raises:
+        SaeflowError: none is left, or all have one number.
+    """
+    key = f"geometry.points.lines.{name}.read_off.{other}"
+    fitted = {_text(prompt) for prompt in own.prompts}
+    texts = _different(read_labelled(line.read_off[other], other, file), key, fitted)
+    if len(texts) == 0 or np.ptp(texts.targets) == 0:
+        raise SaeflowError(
+            f"{key}: {len(texts)} texts that the line is not fitted to, with "
+            f"{len(np.unique(texts.targets))} different numbers; give others, whose numbers differ"
+        )
+    return _at_most(texts, line.most, seed, f"{name}/{other}")
+
+
+def _different(texts: LabelledSet, key: str, besides: Collection[str] = ()) -> LabelledSet:
+    """Each text once, and none of some others: one that stands in two blocks, or is read off the
+    line that it was fitted to, tells what was learnt by heart."""
+    keys = [_text(prompt) for prompt in texts.prompts]
+    repeats = without_repeats(keys, texts.targets)
+    kept = [place for place in repeats.kept.tolist() if keys[place] not in besides]
+    if len(kept) < len(texts):
+        print(
+            f"{key}: of {len(texts)} texts {repeats.repeated} were left out since an earlier one "
+            f"is the same, {repeats.contradictory} since the same text has several numbers, and "
+            f"{len(repeats.kept) - len(kept)} since the line is fitted to them",
+            flush=True,
+        )
+    return texts.part(kept)
+
+
+def _text(prompt: str | list[Message]) -> str:
+    """What makes two texts one."""
+    return prompt if isinstance(prompt, str) else repr(prompt)
 
 
 def _at_most(texts: LabelledSet, most: int, seed: int, name: str) -> LabelledSet:
@@ -157,7 +220,8 @@ def read_line(
         if progress:
             progress(number + 1, len(texts))
     values = torch.from_numpy(texts.targets.copy())
-    tensors = read | {"values": values, "confounds": confounds}
+    groups = torch.from_numpy(texts.groups.copy())
+    tensors = read | {"values": values, "confounds": confounds, "groups": groups}
     for name, rows in latents.items():
         tensors |= _sparse_tensors(f"latents/{name}", sparse.csr_array(sparse.vstack(rows)))
     return tensors
@@ -194,19 +258,20 @@ def read_all(
         saes: whose latents are kept of the texts of lines; on the model's device.
         progress: called with (texts read, texts) of each line.
     """
+    texts: dict[str, tuple[NumberLine, LabelledSet]] = {}  # what is wrong with any is told first
+    for name, line in asked.lines.items():
+        own = texts_of(line, name, files.get(name), seed)
+        texts[name] = line, own
+        for other in line.read_off:
+            key = f"{name}/{other}"
+            texts[key] = line, others_of(line, name, other, files.get(key), own, seed)
     tensors: dict[str, Tensor] = {}
     for name, group in asked.groups.items():
         for hook, points in read_words(lm, group, hooks).items():
             tensors[f"groups/{name}/{hook}"] = points
-    for name, line in asked.lines.items():
-        texts = texts_of(line, name, files.get(name), seed)
-        for key, tensor in read_line(lm, texts, line.position, hooks, saes, progress).items():
+    for name, (line, each) in texts.items():
+        for key, tensor in read_line(lm, each, line.position, hooks, saes, progress).items():
             tensors[f"lines/{name}/{key}"] = tensor
-        for other, source in line.read_off.items():
-            more = read_labelled(source, other, files.get(f"{name}/{other}"))
-            more = _at_most(more, line.most, seed, f"{name}/{other}")
-            for key, tensor in read_line(lm, more, line.position, hooks, saes, progress).items():
-                tensors[f"lines/{name}/{other}/{key}"] = tensor
     return tensors
 
 
@@ -239,7 +304,8 @@ class Read:
         folder = f"lines/{line}/{other}" if other else f"lines/{line}"
         points = {hook: self._array(f"{folder}/{hook}") for hook in hooks}
         values = self._array(f"{folder}/values")
-        return Line(points, values, self._array(f"{folder}/confounds"))
+        groups = self._tensor(f"{folder}/groups").numpy()
+        return Line(points, values, self._array(f"{folder}/confounds"), groups)
 
     def latents(self, line: str, sae: str, other: str | None = None) -> sparse.csr_array:
         """Latents of the texts of a line, or of others that are read off along it."""

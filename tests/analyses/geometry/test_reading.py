@@ -1,0 +1,72 @@
+"""Texts of a line stand once, none is read off the line that it was fitted to, and what is wrong with
+them is told before the model reads any."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from planted_circle import AGAIN, HOOK, LINE, POINTS, planted_model
+
+from saeflow.analyses.geometry.reading import others_of, read_all, texts_of
+from saeflow.analyses.geometry.settings import NumberLine, Points
+from saeflow.errors import SaeflowError
+
+
+def line(**texts: object) -> NumberLine:
+    """The planted line with other texts, or others to read off."""
+    asked = copy.deepcopy(POINTS.model_dump(exclude_none=True)["lines"]["time"])
+    if "read_off" in texts:
+        asked["read_off"] = {"again": {"examples": texts["read_off"]}}
+    if "examples" in texts:
+        asked["texts"]["examples"] = texts["examples"]
+    return NumberLine.model_validate(asked)
+
+
+def test_a_text_that_stands_several_times_is_read_once(capsys: pytest.CaptureFixture[str]) -> None:
+    several = [*LINE, *LINE[:4], {"text": "cat the", "value": 1}, {"text": "cat the", "value": 50}]
+    texts = texts_of(line(examples=several), "time", None, 0)
+    assert texts.prompts == [each["text"] for each in LINE]
+    assert "4 were left out since an earlier one is the same, 2 since" in capsys.readouterr().out
+
+
+def test_a_text_that_a_line_is_fitted_to_is_not_read_off_along_it() -> None:
+    own = texts_of(line(), "time", None, 0)
+    read_off = line(read_off=[*AGAIN, *LINE[::2]])
+    others = others_of(read_off, "time", "again", None, own, 0)
+    assert others.prompts == [each["text"] for each in AGAIN]
+    with pytest.raises(SaeflowError, match="again: 0 texts that the line is not fitted to"):
+        others_of(line(read_off=LINE[::2]), "time", "again", None, own, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"texts": {"examples": LINE[:9]}}, r"lines\.time: 9 different texts .* needs 20 texts"),
+        ({"block": 20.0}, r"lines\.time\.block: 20 puts the numbers into 3 blocks"),
+        (
+            {"texts": {"examples": [each | {"group": "one"} for each in LINE]}},
+            r"time\.texts\.group: where block 0 .* 0 texts are left .* smaller groups",
+        ),
+        (
+            {"read_off": {"again": {"examples": [each | {"value": 7} for each in AGAIN]}}},
+            r"read_off\.again: 18 texts .* with 1 different numbers; give others",
+        ),
+    ],
+)
+def test_texts_that_tell_nothing_are_refused_before_the_model_reads(
+    change: dict[str, object], message: str
+) -> None:
+    asked = POINTS.model_dump(exclude_none=True)
+    asked["lines"]["time"] |= change
+    with pytest.raises(SaeflowError, match=message):
+        read_all(None, Points.model_validate(asked), [HOOK], {}, 0)  # type: ignore[arg-type]
+
+
+def test_groups_of_texts_are_written_beside_them() -> None:
+    asked = POINTS.model_dump(exclude_none=True) | {"groups": {}}
+    asked["lines"]["time"]["texts"]["examples"] = [
+        each | {"group": str(i // 2)} for i, each in enumerate(LINE)
+    ]
+    held = read_all(planted_model(), Points.model_validate(asked), [HOOK], {}, 0)
+    assert held["lines/time/groups"].tolist() == [i // 2 for i in range(30)]
