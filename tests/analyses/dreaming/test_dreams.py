@@ -12,7 +12,9 @@ import torch
 from planted_bigrams import HOOK, bigram_model, bigram_sae
 
 from saeflow.analyses.dreaming.contexts import ContextWindows
-from saeflow.analyses.dreaming.dreams import SCHEMAS, Workshop, distinctness, dream
+from saeflow.analyses.dreaming.dreams import SCHEMAS, Workshop, _Studio, distinctness, dream
+from saeflow.analyses.dreaming.fronts import Front
+from saeflow.analyses.dreaming.search import Search
 from saeflow.analyses.dreaming.settings import Dreaming
 from saeflow.analyses.dreaming.targets import of_an_sae, without_sae
 from saeflow.errors import SaeflowError
@@ -71,6 +73,53 @@ def test_dreams_begin_with_contexts_and_are_held_against_them(
     both = tables["targets"].filter(target="both").row(0, named=True)
     assert both["latents"] == [0, 1]
     assert both["beats_activation"] is None
+
+
+def test_no_prompt_of_the_data_beats_itself_by_rounding() -> None:
+    """Of a latent whose context is the best of all prompts, a search finds that context again, with
+    a value that may differ by how many were run at once."""
+    best = ContextWindows(
+        pl.DataFrame(
+            {"latent": [0], "activation": [0.9], "offset": [4], "token_ids": [[0, 9, 12, 3, 17]]}
+        ),
+        LATENTS,
+        bos=0,
+    )
+    asked = Dreaming.model_validate(ASKED, strict=False)
+    (group,) = of_an_sae(SAE, "main", HOOK, asked, best, 0)
+    work = Workshop(LM, asked, 0, best, Parts(None, "s", ()), None)
+    studio = _Studio(work, group)
+    contexts = studio.contexts(0)
+    prompt, value, loss = (contexts[0][key] for key in ("token_ids", "value", "cross_entropy"))
+    again = Front(np.array([prompt]), np.array([value + 1e-6]), np.array([loss]))
+    row = studio.summary(group.targets[0], again, contexts)
+    assert row["best"] == value + 1e-6
+    assert (row["beats_matched"], row["matched"]) == (False, None)
+    assert not studio.summary(group.targets[0], again, [contexts[0] | {"activation": 0.0}])[
+        "beats_activation"
+    ]
+    other = again._replace(prompts=np.array([[9, 12, 4, 17]]))
+    assert studio.summary(group.targets[0], other, contexts)["beats_matched"]
+
+
+def test_a_job_that_is_killed_while_tables_are_kept_searches_for_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Dreaming.model_validate(ASKED, strict=False)
+    groups = of_an_sae(SAE, "main", HOOK, asked, WINDOWS, 0)
+
+    def work() -> Workshop:
+        parts = Parts(tmp_path, "searches", ("analyses/dreaming",))
+        return Workshop(LM, asked, 0, WINDOWS, parts, tmp_path / "search.pt")
+
+    whole = dream(work(), groups)
+    (tmp_path / "searches/latents-both-random.parquet").unlink()  # the last of its two to be kept
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "_round", None)
+        patched.setattr(Search, "_opened", None)
+        again = dream(work(), groups)
+    for name, table in whole.items():
+        assert table.equals(again[name])
 
 
 def test_what_is_told_of_a_prompt_is_what_its_text_gives(tables: dict[str, pl.DataFrame]) -> None:

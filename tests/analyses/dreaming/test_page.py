@@ -39,8 +39,14 @@ def study(tmp_path: Path) -> Path:
     }  # fmt: skip
     of_main = {
         "targets": [row | beside | {"target": "12", "kind": "latent", "latents": [12]}],
-        "fronts": [front | {"target": "12"}],
-        "contexts": [prompt | {"target": "12", "rank": 0, "activation": 2.0, "value": 1.0}],
+        "fronts": [
+            front | {"target": "12"},
+            front | {"target": "12", "place": 1, "token_ids": [9, 4]},
+        ],
+        "contexts": [
+            prompt
+            | {"target": "12", "token_ids": [9, 4], "rank": 0, "activation": 2.0, "value": 1.0}
+        ],
     }
     of_none = {
         "targets": [row | {"target": HOSTILE, "kind": "logits", "latents": []}],
@@ -61,7 +67,8 @@ def test_the_page_tells_dreams_and_hides_nothing(study: Path, tmp_path: Path) ->
     assert "&lt;script&gt;" in page
     assert 'class="on depth-9"' in page
     assert "lends 2.500 to the value" in page
-    assert "its text is read as other tokens, and is worth 1.250" in page
+    assert page.count("its text is read as other tokens, and is worth 1.250") == 1
+    assert page.count("the data's own text") + page.count("the data&#39;s own text") == 1
     assert "reaches 1.000 at 3.500 nats; no less likely, dreams reach nothing." in page
     assert "1,234 passes" in page
     assert "2.000 where it stands" in page
@@ -77,3 +84,8 @@ def test_it_is_counted_how_often_the_data_is_beaten() -> None:
         "By EPO 2 of 3 latents were moved more than by any stored context, and 1 of 3"
     )
     assert beaten(rows[3:]) == []
+    several = [{"method": "epo", "beats_activation": None, "beats_matched": True}]
+    assert beaten(several) == [
+        "By EPO 1 of 1 targets were moved more than by the data's best text of the same length "
+        "that is no likelier."
+    ]

@@ -53,7 +53,8 @@ def test_scores_are_those_of_the_whole_text(family: str, frame: Frame) -> None:
     expected = torch.where(of[:, None] == 0, inside[..., 3], inside[..., [3, 7]].amin(-1))
     losses = token_losses(logits(lm, tokens), tokens)
     scored = losses[:, max(opening - 1, 0) : opening + 4].mean(1)
-    for position, value in (("last", expected[:, -1]), ("maximum", expected.amax(1))):
+    behind_another = expected if opening else expected[:, 1:]
+    for position, value in (("last", expected[:, -1]), ("maximum", behind_another.amax(1))):
         scores = scorer_of(lm, frame, position).score(prompts, of)
         torch.testing.assert_close(scores.values, value, atol=2e-4, rtol=1e-4)
         torch.testing.assert_close(scores.losses, scored, atol=2e-4, rtol=1e-4)
@@ -218,6 +219,23 @@ def test_logits_are_told_against_a_token_or_the_largest_other() -> None:
     others = torch.cat([last[1, :7], last[1, 8:]])
     expected = torch.stack([last[0, 7] - last[0, 12], last[1, 7] - others.max()])
     torch.testing.assert_close(values, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_token_that_nothing_stands_before_is_no_maximum() -> None:
+    lm, prompts, of = tiny_lm(), prompts_of(6), torch.zeros(6, dtype=torch.long)
+    bare = scorer_of(lm, Frame([], []), "maximum")
+    expected = bare.along(prompts, of)[:, 1:].amax(1)
+    torch.testing.assert_close(bare.score(prompts, of).values, expected, atol=1e-5, rtol=1e-5)
+    behind = scorer_of(lm, Frame([0], []), "maximum")
+    expected = behind.along(prompts, of).amax(1)
+    torch.testing.assert_close(behind.score(prompts, of).values, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_frame_that_fills_the_context_is_refused(family: str) -> None:
+    lm = tiny_lm(family)
+    with pytest.raises(SaeflowError, match="longer than the model's context, 64"):
+        scorer_of(lm, Frame([0, *[5] * 60], [5] * 3))
 
 
 def test_a_user_speaks_in_the_chat_template_and_others_behind_bos() -> None:

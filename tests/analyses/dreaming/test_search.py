@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 import torch
 from planted_bigrams import HOOK, bigram_model, bigram_sae
+from steered import HOOK as STREAM
+from steered import tiny_sae
+from tiny_models import tiny_model
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
-from saeflow.analyses.dreaming.frame import Reader, alphabet, frame_of
+from saeflow.analyses.dreaming.frame import Frame, Reader, alphabet, frame_of
 from saeflow.analyses.dreaming.fronts import empty, merged
 from saeflow.analyses.dreaming.objectives import LatentObjective, Target
 from saeflow.analyses.dreaming.scoring import Scorer
 from saeflow.analyses.dreaming.search import Population, Search, budget, penalties
 from saeflow.analyses.dreaming.settings import DreamFrame, DreamSearch, Method
+from saeflow.errors import SaeflowError
+from saeflow.models.families import FAMILIES
+from saeflow.models.language_model import LanguageModel
 
 WORDS, LENGTH = 30, 3
 PAIRS = [(3, 17), (21, 8)]
@@ -118,7 +126,7 @@ def test_slots_hold_different_prompts(world: World) -> None:
 def test_what_is_found_does_not_depend_on_what_is_sought_beside_it(world: World) -> None:
     both = world.populations(SMALL)
     nothing = np.empty((0, LENGTH), np.int64)
-    alone = world.populations(SMALL).run([1], [nothing])[0]
+    alone = world.search(SMALL).run([1], [nothing])[0]
     assert np.array_equal(alone.front.prompts, both[1].front.prompts)
     assert alone.spent == both[1].spent
 
@@ -130,8 +138,8 @@ def test_a_search_that_was_interrupted_goes_on_as_if_it_had_not_been(
     asked = SMALL.model_copy(update={"rounds": 6})
     states = []
     nothing = [np.empty((0, LENGTH), np.int64)] * 2
-    whole = world.populations(asked, method).run([0, 1], nothing, keep=states.append)
-    again = world.populations(asked, method).run([0, 1], nothing, state=states[2])
+    whole = world.search(asked, method).run([0, 1], nothing, keep=states.append)
+    again = world.search(asked, method).run([0, 1], nothing, state=states[2])
     for first, other in zip(whole, again, strict=True):
         assert np.array_equal(first.slots.prompts, other.slots.prompts)
         assert np.array_equal(first.front.values, other.front.values)
@@ -142,8 +150,54 @@ def test_a_search_begins_with_the_prompts_that_it_is_given(world: World) -> None
     first, second = PAIRS[0]
     asked = SMALL.model_copy(update={"rounds": 1, "children": 1, "population": 1})
     given = np.array([[5, first, second]])
-    front = world.populations(asked).run([0], [given])[0].front
+    front = world.search(asked).run([0], [given])[0].front
     assert front.values.max() > 0
+
+
+@pytest.fixture(scope="module")
+def merging() -> LanguageModel:
+    """A model whose tokens are letters and pairs of them, which a text is cut into greedily: of a
+    hundred drawn prompts about one is read back."""
+    letters = "abcdefg"
+    pairs = [(first, second) for first in letters for second in letters]
+    names = ["<bos>", "<eos>", "<unk>", *letters, *map("".join, pairs)]
+    tokenizer = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, pairs))
+    tokenizer.decoder = decoders.Fuse()
+    special = {f"{each}_token": f"<{each}>" for each in ("bos", "eos", "unk")}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    return LanguageModel(tiny_model("llama").requires_grad_(False), fast, FAMILIES["llama"])
+
+
+@pytest.mark.parametrize("method", ["epo", "adaptive", "random"])
+def test_a_search_begins_with_prompts_that_are_read_back_and_leaves_them_for_none_that_is_not(
+    merging: LanguageModel, method: Method
+) -> None:
+    frame = frame_of(merging, DreamFrame())
+    reader, words = Reader(merging, frame), alphabet(merging, DreamFrame())
+    drawn = words[np.random.default_rng(0).integers(len(words), size=(1000, 12))]
+    assert reader.reads_back(drawn.tolist()).mean() < 0.02
+    target = [Target("3", "latent", (3,))]
+    scorer = Scorer(merging, frame, LatentObjective(tiny_sae(), STREAM, target), "last")
+    asked = DreamSearch(length=12, rounds=3, children=4, population=4, contexts=False)
+    nothing = [np.empty((0, 12), np.int64)]
+    search = Search(scorer, target, asked, method, words, reader, 0)
+    population = search.run([0], nothing)[0]
+    for prompts in (population.front.prompts, population.slots.prompts):
+        assert reader.reads_back(prompts.tolist()).all()
+        assert np.isin(prompts, words).all()
+    assert population.spent >= budget(asked)
+
+
+def test_a_frame_in_which_no_prompt_is_read_back_is_told(merging: LanguageModel) -> None:
+    """All tokens of the prompt are the first halves of pairs with what stands behind."""
+    frame = Frame([merging.bos_id], merging.tokenize("a", bos=False))
+    words = np.array(merging.tokenizer.convert_tokens_to_ids(["c", "d"]))
+    target = [Target("3", "latent", (3,))]
+    scorer = Scorer(merging, frame, LatentObjective(tiny_sae(), STREAM, target), "last")
+    asked = DreamSearch(length=4, rounds=1, children=2, population=2, contexts=False)
+    search = Search(scorer, target, asked, "adaptive", words, Reader(merging, frame), 0)
+    with pytest.raises(SaeflowError, match=r"round_trip: of 2 drawn prompts"):
+        search.run([0], [np.empty((0, 4), np.int64)])
 
 
 def test_methods_at_equal_compute_are_told_as_they_come_out() -> None:

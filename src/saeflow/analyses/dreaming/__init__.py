@@ -58,6 +58,16 @@ def _complaints(study: Study, own: Dreaming) -> list[Complaint]:
         elif (width := study.saes[name].declared_width) and max(latents, default=0) >= width:
             reason = f"{max(latents)} is not below {width}, the latents of '{name}'"
             complaints.append((place, reason))
+    complaints += [
+        (f"{key}.together.{name}", "is the number of a latent; give it a name with a letter")
+        for name in asked.together
+        if name.isdigit()
+    ]
+    complaints += [
+        (f"{key}.logits.{name}", "is the name of a direction, too; choose another")
+        for name in asked.logits
+        if name in asked.directions
+    ]
     if own.frame.speaker == "user":
         spoken = [Message(role="user", content="?")]
         reasons = about_prompts(study.model, "dreaming.frame.speaker", [spoken])

@@ -45,8 +45,8 @@ FRONTS: Schema = {
     "along": pl.List(pl.Float32),
 }
 """Prompts of a front by rising cross-entropy. ``text_value`` and ``text_cross_entropy`` are of what
-the tokenizer makes of the text; ``lent`` is what each token lends to the value, ``along`` the
-target at every token."""
+the tokenizer makes of the text, null where that is longer than the model's context; ``lent`` is
+what each token lends to the value, ``along`` the target at every token."""
 PROGRESS: Schema = {
     "target": pl.String,
     "method": pl.String,
@@ -87,7 +87,8 @@ TARGETS: Schema = {
     "distinct": pl.Float64,
 }
 """``matched``: the largest value of a dreamed prompt whose cross-entropy is no larger than that of
-the data's best prompt."""
+the data's best prompt. A prompt of the data, with which a search may begin, does not beat itself
+and is not ``matched``."""
 FOUND: Schema = {
     "what": pl.String,
     "round": pl.Int32,
@@ -169,6 +170,7 @@ class _Studio:
         lm, asked = work.lm, work.asked
         self._work, self._group = work, group
         frame: Frame = frame_of(lm, asked.frame)
+        self._around = len(frame.before), len(frame.after)
         self._reader = Reader(lm, frame)
         self._alphabet = alphabet(lm, asked.frame)
         self._scorer = Scorer(lm, frame, group.objective, group.position)
@@ -192,20 +194,25 @@ class _Studio:
         work, targets = self._work, self._group.targets
         asked = work.asked.search
         own = [targets[place] for place in places]
-        identity = digest(method, *map(repr, own), work.identity)
+        identity = digest(method, work.identity)
         reader = self._reader if work.asked.frame.round_trip else None
         search = Search(self._scorer, targets, asked, method, self._alphabet, reader, work.seed)
-        kept = time.monotonic()
+        kept, last = time.monotonic(), None
 
         def keep(state: dict[str, Any]) -> None:
-            nonlocal kept
+            nonlocal kept, last
+            last = state
             if work.checkpoint and time.monotonic() - kept > KEPT_EVERY:
                 kept = time.monotonic()
                 save_checkpoint(work.checkpoint, identity, state)
 
         state = load_checkpoint(work.checkpoint, identity) if work.checkpoint else None
         starts = [self._starts(target) for target in own]
-        return search.run(places, starts, state, keep, beat)
+        searched = search.run(places, starts, state, keep, beat)
+        if work.checkpoint and last:
+            # a job that is killed while their tables are kept one by one loses none
+            save_checkpoint(work.checkpoint, identity, last)
+        return searched
 
     def _starts(self, target: Target) -> Int64[np.ndarray, "starts n"]:
         """The target's contexts as prompts; drawn tokens stand where they are too short."""
@@ -228,6 +235,8 @@ class _Studio:
         target, n = self._group.targets[place], self._work.asked.search.length
         rows = []
         for rank, window in enumerate(self._work.windows.of(target.latents)):
+            if not self._around[0] and len(window.tokens) < 2:
+                continue  # has no cross-entropy
             prompt = torch.tensor([window.tokens[-n:]])
             of = torch.tensor([place])
             score = self._scorer.score(prompt, of)
@@ -267,15 +276,18 @@ class _Studio:
         of = torch.full((len(ids),), place)
         along = self._scorer.along(torch.from_numpy(own.prompts), of)
         for number, prompt in enumerate(ids):
-            again = torch.tensor([read[number] or prompt])
-            score = self._scorer.score(again, of[:1])
+            again = read[number] or prompt
+            text_value = text_loss = None
+            if sum(self._around) + len(again) <= self._work.lm.context:
+                score = self._scorer.score(torch.tensor([again]), of[:1])
+                text_value, text_loss = float(score.values[0]), float(score.losses[0])
             shown.append(
                 {
                     "place": number,
                     "value": own.values[number],
                     "cross_entropy": own.losses[number],
-                    "text_value": float(score.values[0]),
-                    "text_cross_entropy": float(score.losses[0]),
+                    "text_value": text_value,
+                    "text_cross_entropy": text_loss,
                     "reads_back": read[number] == prompt,
                     **self._shown(own.prompts[number : number + 1]),
                     "lent": self._lent(place, own.prompts[number], own.values[number]),
@@ -316,7 +328,10 @@ class _Studio:
         if not contexts:
             return row
         top = max(contexts, key=lambda each: float(each["value"]))
-        matched = front.best_within(top["cross_entropy"])
+        own = {tuple(each["token_ids"]) for each in contexts}
+        dreamed = front.without(own)
+        most = float(dreamed.values.max(initial=-np.inf))
+        matched = dreamed.best_within(top["cross_entropy"])
         single = target.kind == "latent" and self._work.asked.objective.read == "activation"
         largest = max(float(each["activation"]) for each in contexts)
         return row | {
@@ -324,7 +339,7 @@ class _Studio:
             "context_value": top["value"],
             "context_cross_entropy": top["cross_entropy"],
             "matched": None if np.isnan(matched) else matched,
-            "beats_activation": bool(front.values[-1] > largest) if single else None,
+            "beats_activation": most > largest if single else None,
             "beats_matched": bool(matched > top["value"]),
         }
 

@@ -3,6 +3,7 @@ that is to be small."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,11 @@ class Front(NamedTuple):
         """The largest value at a cross-entropy that is no larger; NaN where there is none."""
         within = np.searchsorted(self.losses, loss, side="right")
         return float(self.values[within - 1]) if within else float("nan")
+
+    def without(self, prompts: Collection[tuple[int, ...]]) -> Front:
+        """Those of the front that are none of some prompts."""
+        kept = np.array([tuple(each) not in prompts for each in self.prompts.tolist()], dtype=bool)
+        return Front(*(each[kept] for each in self))
 
     def best_under(self, penalty: float, scale: float = 1.0) -> int:
         """The place of the prompt that is best under a penalty."""

@@ -89,12 +89,19 @@ def beaten(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         own = [row for row in rows if row["method"] == method]
         full = [row["beats_activation"] for row in own if row["beats_activation"] is not None]
         matched = [row["beats_matched"] for row in own if row["beats_matched"] is not None]
+        parts = []
         if full:
-            sentences.append(
-                f"By {words} {sum(full)} of {len(full)} latents were moved more than by any stored "
-                f"context, and {sum(matched)} of {len(matched)} targets more than by the data's "
-                "best text of the same length that is no likelier."
+            parts.append(
+                f"{sum(full)} of {len(full)} latents were moved more than by any stored context"
             )
+        if matched:
+            verb = "" if full else "were moved "
+            parts.append(
+                f"{sum(matched)} of {len(matched)} targets {verb}more than by the data's best text "
+                "of the same length that is no likelier"
+            )
+        if parts:
+            sentences.append(f"By {words} {', and '.join(parts)}.")
     return sentences
 
 
@@ -104,6 +111,7 @@ def _part(dreamed: str, name: str, tables: Mapping[str, pl.DataFrame]) -> Target
     most = max((each for row in front["along"].to_list() for each in row), default=0.0)
     contexts = beside.sort("value", descending=True, maintain_order=True).head(BESIDE)
     latents = own[0]["latents"]
+    given = set(map(tuple, beside["token_ids"].to_list()))
     return TargetPart(
         name,
         latents[0] if own[0]["kind"] == "latent" else None,
@@ -113,7 +121,7 @@ def _part(dreamed: str, name: str, tables: Mapping[str, pl.DataFrame]) -> Target
             SearchPart(
                 WAYS.get(row["method"], row["method"]),
                 [
-                    _line(each, most, _of_text(each))
+                    _line(each, most, _of_text(each, tuple(each["token_ids"]) in given))
                     for each in front.filter(method=row["method"]).sort("place").to_dicts()
                 ],
             )
@@ -143,9 +151,13 @@ def _sentence(row: Mapping[str, Any]) -> str:
     return text
 
 
-def _of_text(row: Mapping[str, Any]) -> str:
+def _of_text(row: Mapping[str, Any], given: bool) -> str:
+    if given:
+        return "the data's own text, with which the search began"
     if row["reads_back"]:
         return ""
+    if row["text_value"] is None:
+        return "its text is read as more tokens than the model's context holds"
     return f"its text is read as other tokens, and is worth {readable(row['text_value'])}"
 
 

@@ -75,13 +75,17 @@ class Scorer:
         lm: the model.
         frame: around the prompts.
         objective: what is read.
-        position: of which token: ``last`` of the free ones, the ``maximum`` over them, or the
-            ``end`` of the frame behind them.
+        position: of which token: ``last`` of the free ones, the ``maximum`` over them but one that
+            nothing stands before, or the ``end`` of the frame behind them.
+
+    Raises:
+        SaeflowError: the frame leaves no room in the model's context.
     """
 
     def __init__(
         self, lm: LanguageModel, frame: Frame, objective: Objective, position: Position
     ) -> None:
+        check_length(lm, len(frame.before) + 1 + len(frame.after))
         self.lm, self._frame, self._objective, self._position = lm, frame, objective, position
         self._embed = lm.model.get_input_embeddings()
         self._after = torch.tensor(frame.after, dtype=torch.long, device=lm.device)
@@ -323,7 +327,9 @@ class Scorer:
 
     def _at(self, along: Float[Tensor, "rows pos"], n: int) -> Float[Tensor, " rows"]:
         if self._position == "maximum":
-            return along[:, :n].amax(1)
+            # what nothing stands before is unlike any other token to a model
+            first = 0 if self._frame.before or n == 1 else 1
+            return along[:, first:n].amax(1)
         return along[:, n - 1 if self._position == "last" else -1]
 
     def _log_probs(

@@ -19,6 +19,7 @@ from jaxtyping import Float64, Int64
 from saeflow.analyses.dreaming.fronts import Front, empty, merged
 from saeflow.analyses.dreaming.scoring import Family, Scorer, Scores
 from saeflow.analyses.dreaming.settings import FORWARD, GRADIENT
+from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _DRAWS = 4
 """How often a child is drawn again that is not read back from its text."""
+_REWRITTEN = 32
+"""How often a prompt to begin with is written anew that is not."""
 _IDLE = 10
 """Rounds without any betterment after which an adaptive search replaces one more token."""
 _MOST_REPLACED = 3
@@ -123,10 +126,14 @@ class Search:
             state: of a search that was interrupted, as `keep` got it.
             keep: is given the state after every round.
             beat: told how much of the budget is spent.
+
+        Raises:
+            SaeflowError: no prompt to begin with is read back from its text.
         """
-        first = 0
-        if state:
-            first, populations = int(state["round"]) + 1, [_restored(each) for each in state["of"]]
+        first, of = 0, [repr(self._targets[place]) for place in places]
+        if state and set(of) <= state["of"].keys():
+            first = int(state["round"]) + 1
+            populations = [_restored(state["of"][target]) for target in of]
         else:
             populations = self._opened(places, starts)
         total = budget(self._asked)
@@ -136,7 +143,8 @@ class Search:
                 break
             self._round(number, [places[i] for i in living], [populations[i] for i in living])
             if keep:
-                keep({"round": number, "of": [_state(each) for each in populations]})
+                states = map(_state, populations)
+                keep({"round": number, "of": dict(zip(of, states, strict=True))})
             if beat:
                 beat(min(min(each.spent for each in populations), total), total)
         return populations
@@ -147,12 +155,18 @@ class Search:
         """Populations of what there is to begin with."""
         n, slots = self._asked.length, self._asked.population
         draws = [self._generator(place, "start") for place in places]
-        blank = [self._drawn(random, (slots, n)) for random in draws]
+        blank = [self._written(random, slots) for random in draws]
         populations = [Population(Pool(*empty(n)), empty(n)) for _ in places]
         beams = [own[:0] for own in blank]
         if self._method == "adaptive":
             beams = self._beams(places, populations, draws)
         begun = [np.concatenate(each) for each in zip(starts, blank, beams, strict=True)]
+        if not all(map(len, begun)):
+            raise SaeflowError(
+                f"dreaming.frame.round_trip: of {slots} drawn prompts of {n} tokens none is read "
+                "back from its text as the tokens that it is; set it to false, or change what "
+                "stands before and after, or tokens"
+            )
         for population, pool in zip(populations, self._run_all(places, begun), strict=True):
             self._take(population, pool)
         for place, population in zip(places, populations, strict=True):
@@ -181,7 +195,8 @@ class Search:
                 else:
                     tokens = self._drawn(random, (len(own), count))
                 behind = np.repeat(own, tokens.shape[1], axis=0)
-                longer.append(np.concatenate([tokens.reshape(-1, 1), behind], axis=1))
+                rows = np.concatenate([tokens.reshape(-1, 1), behind], axis=1)
+                longer.append(self._joined(rows) if self._reader else rows)
             pools = self._run_all(places, longer)
             for i, (population, pool) in enumerate(zip(populations, pools, strict=True)):
                 population.spent += FORWARD * len(pool.prompts)
@@ -338,6 +353,44 @@ class Search:
     ) -> Float64[np.ndarray, "rows weights"]:
         scale = self._targets[place].scale
         return pool.values[:, None] / scale - weights * pool.losses[:, None]
+
+    def _joined(self, rows: Int64[np.ndarray, "rows k"]) -> Int64[np.ndarray, "kept k"]:
+        """Of prompts that are not as long as wanted, those that are read as they are but for their
+        first token, which depends on what will stand before it; all if there are none. Of whole
+        ones those that are read back."""
+        assert self._reader is not None
+        prompts = rows.tolist()
+        if rows.shape[1] == self._asked.length:
+            return rows[self._reader.reads_back(prompts)]
+        read = self._reader.read(prompts)
+        fits = [
+            len(prompt) == 1 or own[1 - len(prompt) :] == prompt[1:]
+            for own, prompt in zip(read, prompts, strict=True)
+        ]
+        return rows[np.array(fits)] if any(fits) else rows
+
+    def _written(self, random: np.random.Generator, count: int) -> Int64[np.ndarray, "rows n"]:
+        """So many drawn prompts. Of one that is not read back, what the tokenizer makes of its text
+        is taken, and drawn tokens behind it where that is too short, until it is; what never is
+        is left out."""
+        n = self._asked.length
+        rows = self._drawn(random, (count, n))
+        if not self._reader:
+            return rows
+        pending = np.arange(count)
+        for _ in range(_REWRITTEN):
+            pending = pending[~self._reader.reads_back(rows[pending].tolist())]
+            if not len(pending):
+                break
+            behind = self._drawn(random, (len(pending), n))
+            read = self._reader.read(rows[pending].tolist())
+            for place, own, others in zip(pending, read, behind, strict=True):
+                allowed = np.array(own, np.int64)
+                allowed = allowed[np.isin(allowed, self._alphabet)]
+                rows[place] = np.concatenate([allowed, others])[:n]
+        else:
+            pending = pending[~self._reader.reads_back(rows[pending].tolist())]
+        return np.delete(rows, pending, axis=0)
 
     def _drawn(self, random: np.random.Generator, shape: tuple[int, int]) -> Int64[np.ndarray, ...]:
         return self._alphabet[random.integers(len(self._alphabet), size=shape)]

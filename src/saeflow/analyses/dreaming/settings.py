@@ -61,8 +61,9 @@ class DreamObjective(Section):
     ``decoder``: the product of the activation with the decoder row, which a larger activation of
     any kind raises, too."""
     position: Literal["last", "maximum", "end"] = "last"
-    """The ``last`` dreamed token, the ``maximum`` over the dreamed tokens, or the ``end``: the last
-    token of what stands behind them. Logits are always read at the end."""
+    """The ``last`` dreamed token, the ``maximum`` over the dreamed tokens but for one that nothing
+    stands before, or the ``end``: the last token of what stands behind them. Logits are always read
+    at the end."""
 
 
 class DreamFrame(Section):
