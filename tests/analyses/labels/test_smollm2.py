@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from checkout import ROOT
 from smollm2 import cached_files
 from torch.nn.functional import normalize
 
+from saeflow.analyses.labels.asking import LocalAsker, Question
 from saeflow.analyses.labels.patching import Prefix, place, resid_pre, typical_norm
+from saeflow.analyses.labels.prompts import read_prompts
 from saeflow.analyses.labels.self_explanation import random_directions
 from saeflow.config.sections import Message
 from saeflow.models.language_model import LanguageModel, load_model
@@ -87,3 +91,41 @@ def test_the_kind_of_twelve_words_is_told_at_the_layers_norm_and_not_far_below_i
     assert accuracy["random", 1.0, "bias"] <= 0.35
     assert accuracy["random", 2.0] <= 0.35
     assert accuracy["random", 0.25] <= 0.35
+
+
+MEANT = {
+    "animals": "dog cow horse cat sheep",
+    "names of cities": "Paris London Berlin Rome",
+    "colours": "red blue green yellow",
+    "numbers": "two seven ten three",
+}
+SENTENCES = (
+    "The dog ran after the cow and the horse in the field .",
+    "My cat and a sheep sat by the door all day .",
+    "She took a train from Paris to London and then to Berlin .",
+    "They met in Rome when the sun was low .",
+    "The wall was red and the door was blue or green .",
+    "He wore a yellow hat in the rain .",
+    "There were two men and seven boxes on the boat .",
+    "She bought ten eggs and three pears at the shop .",
+)
+
+
+def test_simulations_are_hardly_more_like_their_own_label_than_like_others(
+    lm: LanguageModel,
+) -> None:
+    asker = LocalAsker(lm, read_prompts(ROOT / "workflow/labels/asking.yaml"), 0)
+    passages = [tuple(f" {word}" for word in sentence.split()) for sentence in SENTENCES]
+    words = np.array(" ".join(SENTENCES).split())
+    correlations = np.zeros((len(MEANT), len(MEANT)))
+    for row, label in enumerate(MEANT):
+        replies = asker.tell([Question("simulation", label, passage) for passage in passages])
+        expected = np.concatenate([reply.values or () for reply in replies])
+        for column, meant in enumerate(MEANT.values()):
+            truth = np.isin(words, meant.split())
+            correlations[row, column] = np.corrcoef(expected, truth)[0, 1]
+    own = np.diag(correlations)
+    others = (correlations.sum(axis=0) - own) / (len(MEANT) - 1)
+    np.testing.assert_allclose(own, [0.14, 0.32, 0.13, -0.06], atol=0.03)
+    np.testing.assert_allclose(others, [0.07, 0.25, 0.05, -0.05], atol=0.03)
+    assert own.mean() > others.mean() + 0.03
