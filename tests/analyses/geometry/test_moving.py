@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from planted_circle import HOOK, POINTS, RING, planted_model, planted_tables
+from planted_circle import HOOK, NULLS, POINTS, RING, planted_model, planted_tables
 from tiny_models import tiny_language_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
-from saeflow.analyses.geometry.moving import MovedTexts
-from saeflow.analyses.geometry.reading import filled, read_all
-from saeflow.analyses.geometry.settings import Points, WordGroup
+from saeflow.analyses.geometry.moving import MovedTexts, move_all, single_token, turn_words
+from saeflow.analyses.geometry.reading import Read, filled, read_all, save_activations
+from saeflow.analyses.geometry.settings import LinePrompts, Nulls, Points, WordGroup
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach
+from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import capture, final_states, logits, logits_after, padded
 
 
@@ -125,11 +130,59 @@ def test_a_word_of_several_tokens_cannot_be_told_by_the_next_token(tmp_path) -> 
     asked = POINTS.model_dump()
     asked["groups"]["ring"]["words"][0] = "catfish"
     lm = planted_model()
-    from saeflow.analyses.geometry.moving import turn_words
-    from saeflow.analyses.geometry.reading import Read, save_activations
-    from saeflow.analyses.geometry.settings import Nulls
-
     points = Points.model_validate(asked)
     save_activations(tmp_path / "read.safetensors", read_all(lm, points, [HOOK], {}, 0))
     with pytest.raises(SaeflowError, match=r"' catfish' is no single token of the model"):
         turn_words(lm, Read(tmp_path / "read.safetensors"), points, Nulls(), "ring", HOOK, 0)
+
+
+def test_random_directions_do_nothing_as_often_as_their_intervals_say(tmp_path) -> None:
+    """Texts that the model takes alike: one direction for all of them is one draw, not many."""
+    lm, held = planted_model(), 0
+    with torch.no_grad():  # along what nothing is read of: all activations are about as long
+        unread = torch.linalg.svd(lm.model.lm_head.weight).Vh[-1]
+        lm.decoder.embed_tokens.weight += 30 * unread
+    save_activations(tmp_path / "read.safetensors", read_all(lm, POINTS, [HOOK], {}, 0))
+    read = Read(tmp_path / "read.safetensors")
+    wanted = POINTS.model_dump(exclude_none=True) | {"groups": {}}
+    wanted["lines"]["time"]["cause"]["texts"] = 16
+    asked = Points.model_validate(wanted)
+    for seed in range(20):
+        causes = move_all(lm, read, asked, NULLS, [HOOK], {}, seed).causes
+        row = causes.filter(kind="random", measure="change").row(0, named=True)
+        held += row["low"] <= 0 <= row["high"]
+    assert held >= 16
+
+
+def opens_with_a_space() -> LanguageModel:
+    """A model whose tokenizer writes a space before any text, and takes digits apart."""
+    names = ("<bos>", "<eos>", "<unk>", "▁", "▁year", "▁day", "▁is", "1", "8", "day")
+    held = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "<unk>"))
+    held.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(prepend_scheme="always"), pre_tokenizers.Digits(True)]
+    )
+    special = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=held, **special)
+    return replace(tiny_language_model("llama"), tokenizer=tokenizer)
+
+
+def test_an_answer_is_the_token_that_follows_and_not_the_one_that_opens_a_text() -> None:
+    lm = opens_with_a_space()
+    tokens = {name: lm.tokenizer.get_vocab()[name] for name in ("8", "▁day", "day")}
+    assert single_token(lm, "year 1", "8", "cause.high") == tokens["8"]
+    assert single_token(lm, "year is", " day", "prompts") == tokens["▁day"]
+    with pytest.raises(SaeflowError, match=r"cause.high: '81' is no single token of the model"):
+        single_token(lm, "year 1", "81", "cause.high")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"low": "on", "high": "on"}, "high: is the token of low numbers, too"),
+        ({"steps": [0.0, 1.0]}, "steps: hold 0, which is told anyhow"),
+    ],
+)
+def test_a_move_that_tells_nothing_is_refused(change: dict[str, object], message: str) -> None:
+    cause = {"prompts": ["I {}"], "low": "on", "high": "under"}
+    with pytest.raises(ValueError, match=message):
+        LinePrompts.model_validate(cause | change)

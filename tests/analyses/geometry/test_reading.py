@@ -4,13 +4,24 @@ them is told before the model reads any."""
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
-from planted_circle import AGAIN, HOOK, LINE, POINTS, planted_model
+import torch
+from planted_circle import AGAIN, HOOK, LINE, NULLS, POINTS, planted_model
 
-from saeflow.analyses.geometry.reading import others_of, read_all, texts_of
+from saeflow.analyses.geometry.fitting import fit_all
+from saeflow.analyses.geometry.reading import (
+    Read,
+    others_of,
+    read_all,
+    save_activations,
+    texts_of,
+)
 from saeflow.analyses.geometry.settings import NumberLine, Points
 from saeflow.errors import SaeflowError
+
+SAID = {"messages": [{"role": "user", "content": "the cat"}], "value": 3}
 
 
 def line(**texts: object) -> NumberLine:
@@ -49,6 +60,10 @@ def test_a_text_that_a_line_is_fitted_to_is_not_read_off_along_it() -> None:
             r"time\.texts\.group: where block 0 .* 0 texts are left .* smaller groups",
         ),
         (
+            {"texts": {"examples": [SAID, *LINE]}},
+            r"lines\.time\.cause: there are messages among the texts",
+        ),
+        (
             {"read_off": {"again": {"examples": [each | {"value": 7} for each in AGAIN]}}},
             r"read_off\.again: 18 texts .* with 1 different numbers; give others",
         ),
@@ -70,3 +85,19 @@ def test_groups_of_texts_are_written_beside_them() -> None:
     ]
     held = read_all(planted_model(), Points.model_validate(asked), [HOOK], {}, 0)
     assert held["lines/time/groups"].tolist() == [i // 2 for i in range(30)]
+
+
+def test_words_that_are_the_same_to_the_model_are_refused() -> None:
+    asked = POINTS.model_dump(exclude_none=True) | {"lines": {}}
+    asked["groups"]["ring"]["words"] = ["понедельник", "вторник", "cat", "dog", "sat"]
+    asked["groups"]["ring"]["prompts"] = []
+    with pytest.raises(SaeflowError, match="'понедельник' and 'вторник' are the same tokens to"):
+        read_all(planted_model(), Points.model_validate(asked), [HOOK], {}, 0)
+
+
+def test_words_that_lie_in_no_plane_are_refused(tmp_path: Path) -> None:
+    line = torch.arange(5.0)[:, None] * torch.ones(8)
+    save_activations(tmp_path / "read.safetensors", {f"groups/ring/{HOOK}": line.expand(3, 5, 8)})
+    asked = POINTS.model_copy(update={"lines": {}})
+    with pytest.raises(SaeflowError, match=r"groups\.ring: at blocks\.1.* lie on one line"):
+        fit_all(Read(tmp_path / "read.safetensors"), asked, NULLS, [HOOK], 0)

@@ -87,6 +87,12 @@ def circle_of(n: int, present: Int64[np.ndarray, " m"] | None = None) -> Float64
     return part / max(float(np.linalg.norm(part)), 1e-300)
 
 
+def flat(points: Float64[np.ndarray, "n d"]) -> bool:
+    """Whether points lie on one line, or in one place, and so in no plane of their own."""
+    sizes = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    return bool(sizes[1] <= 1e-6 * max(float(sizes[0]), 1e-12))
+
+
 def best_plane(
     points: Float64[np.ndarray, "n d"],
     components: int,

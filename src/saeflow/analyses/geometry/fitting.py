@@ -12,6 +12,7 @@ from saeflow.analyses.geometry.circle import (
     best_plane,
     circle_interval,
     circle_null,
+    flat,
     neighbours_kept,
 )
 from saeflow.analyses.geometry.line import (
@@ -28,6 +29,7 @@ from saeflow.analyses.geometry.line import (
     rank,
 )
 from saeflow.analyses.geometry.reading import Line, Read
+from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def fit_all(
         The tables of `SCHEMAS`.
 
     Raises:
-        SaeflowError: the numbers of a line lie in too few blocks.
+        SaeflowError: the numbers of a line lie in too few blocks, or words in no plane.
     """
     circles: list[Row] = []
     places: list[Row] = []
@@ -172,6 +174,12 @@ def _circle(
     of_texts = read.words(name, hook)
     generator = numpy_generator(seed, "geometry", "circle", name, hook)
     points = of_texts.mean(axis=0)
+    if flat(points):
+        raise SaeflowError(
+            f"geometry.points.groups.{name}: at {hook} its words lie on one line, in no plane; "
+            "their last tokens may be the same, which a later hook tells apart: set "
+            "geometry.points.hooks"
+        )
     plane = best_plane(points, nulls.pairs_of)
     null = circle_null(points, nulls.pairs_of, nulls.word_orders, nulls.level, generator)
     interval = circle_interval(of_texts, nulls.pairs_of, nulls.draws, nulls.level, generator)

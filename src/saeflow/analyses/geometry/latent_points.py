@@ -15,6 +15,7 @@ from saeflow.analyses.geometry.circle import (
     circle_interval,
     circle_null,
     circle_of,
+    flat,
     neighbours_kept,
 )
 from saeflow.analyses.geometry.settings import LEAST_WORDS
@@ -153,7 +154,7 @@ def _add(
             f"{key[0]}: {len(points)} words have latents of their own in {key[1]}, and a circle "
             f"needs {LEAST_WORDS}"
         )
-    elif _flat(points):
+    elif flat(points):
         left_out = f"{key[0]}: the points of {key[1]} lie in no plane"
     if left_out:
         nothing = [None] * 8
@@ -172,12 +173,6 @@ def _add(
     result.places.extend(
         (*key, name, order[place], int(place), *own[i]) for i, place in enumerate(present)
     )
-
-
-def _flat(points: Float64[np.ndarray, "n d"]) -> bool:
-    """Whether points lie on one line, or in one place."""
-    sizes = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
-    return bool(sizes[1] <= 1e-6 * max(float(sizes[0]), 1e-12))
 
 
 def _rebuilt_share(words: Words) -> float:

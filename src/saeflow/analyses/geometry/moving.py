@@ -19,6 +19,7 @@ from torch import Tensor
 from saeflow.analyses.geometry.circle import best_plane
 from saeflow.analyses.geometry.line import fit_line
 from saeflow.analyses.geometry.reading import Filled, Read, filled, texts_of
+from saeflow.analyses.geometry.settings import SLOT
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach, parse_hook
 from saeflow.models.running import capture, clean_and_again, logits_after, padded
@@ -27,7 +28,7 @@ from saeflow.statistics.clusters import SHARE, Resampling
 
 if TYPE_CHECKING:
     from saeflow.analyses.geometry.reading import Files
-    from saeflow.analyses.geometry.settings import LinePrompts, Nulls, Points
+    from saeflow.analyses.geometry.settings import Nulls, Points
     from saeflow.models.language_model import LanguageModel
 
 TURNS = {
@@ -196,7 +197,7 @@ def shift_texts(
         and its change by the move.
     """
     line = asked.lines[name]
-    cause = line.cause
+    cause, key = line.cause, f"geometry.points.lines.{name}.cause"
     assert cause is not None
     stored = read.line(name, [hook])
     fitted = fit_line(stored.points[hook], stored.values, "ridge")
@@ -206,22 +207,21 @@ def shift_texts(
     chosen = np.sort(chosen[: cause.texts])
     rows: list[Sequence[object]] = []
     for prompt in cause.prompts:
-        pair = [_token(lm, cause, prompt, end, name) for end in ("high", "low")]
-        spoken = [str(texts.prompts[i]) for i in chosen]
+        spoken = [str(texts.prompts[i]) for i in chosen]  # text: `texts_of` refuses messages
+        pair = [
+            single_token(lm, prompt.replace(SLOT, spoken[0]), text, f"{key}.{end}")
+            for end, text in (("high", cause.high), ("low", cause.low))
+        ]
         moved = MovedTexts(lm, [filled(lm, prompt, text) for text in spoken], hook)
         usual = _odds(moved.usual(), pair)
         for step in (0.0, *cause.steps):
-            own = step * along.std() * fitted.direction
+            own = np.tile(step * along.std() * fitted.direction, (len(spoken), 1))
             for control in range(-1, nulls.controls if step else 0):
                 kind = "line" if control < 0 else "random"
-                delta = own
-                if control >= 0:
-                    delta = _as_long(
-                        own[None], seed, name, hook, prompt, f"{step:g}", str(control)
-                    )[0]
-                values = usual
-                if step:
-                    values = _odds(moved.moved(np.tile(delta, (len(spoken), 1))), pair)
+                deltas = own
+                if control >= 0:  # of each text's own, as texts are the units of intervals
+                    deltas = _as_long(own, seed, name, hook, prompt, f"{step:g}", str(control))
+                values = _odds(moved.moved(deltas), pair) if step else usual
                 rows += [
                     (name, hook, prompt, int(chosen[i]), kind, max(control, 0), step,
                      float(values[i]), float(values[i] - usual[i]))
@@ -357,22 +357,28 @@ def _answers(lm: LanguageModel, words: Sequence[str], prompt: str, group: str) -
         SaeflowError: a word is several tokens, or two are one.
     """
     key, space = f"geometry.points.groups.{group}.prompts", "" if prompt[-1:].isspace() else " "
-    answers = [_single(lm, space + word, key) for word in words]
+    before = prompt.replace(SLOT, words[0])
+    answers = [single_token(lm, before, space + word, key) for word in words]
     if len(set(answers)) < len(answers):
         raise SaeflowError(f"{key}: two words are one token of the model; leave one out")
     return answers
 
 
-def _token(lm: LanguageModel, cause: LinePrompts, prompt: str, end: str, line: str) -> int:
-    return _single(lm, getattr(cause, end), f"geometry.points.lines.{line}.cause.{end}")
+def single_token(lm: LanguageModel, before: str, text: str, key: str) -> int:
+    """The one token that a text is behind another, or else as it stands alone: some tokenizers open
+    a text with a space of their own, which no token behind another has.
 
-
-def _single(lm: LanguageModel, text: str, key: str) -> int:
-    tokens = lm.tokenize(text, bos=False)
-    if len(tokens) != 1 or tokens[0] == lm.tokenizer.unk_token_id:
-        pieces = ", ".join(repr(lm.tokenizer.decode([token])) for token in tokens) or "nothing"
-        raise SaeflowError(
-            f"{key}: '{text}' is no single token of the model but {pieces}, so it cannot be told "
-            "by the next token; name words that are one token"
-        )
-    return tokens[0]
+    Raises:
+        SaeflowError: it is several, or unknown to the model.
+    """
+    until, whole = lm.tokenize(before), lm.tokenize(before + text)
+    behind = whole[len(until) :] if whole[: len(until)] == until else []
+    alone = lm.tokenize(text, bos=False)
+    for tokens in (behind, alone):
+        if len(tokens) == 1 and tokens[0] != lm.tokenizer.unk_token_id:
+            return tokens[0]
+    pieces = ", ".join(repr(lm.tokenizer.decode([token])) for token in alone) or "nothing"
+    raise SaeflowError(
+        f"{key}: '{text}' is no single token of the model but {pieces}, so it cannot be told "
+        "by the next token; name words that are one token"
+    )

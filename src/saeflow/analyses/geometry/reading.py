@@ -91,12 +91,22 @@ def filled(lm: LanguageModel, template: str, text: str) -> Filled:
 def read_words(
     lm: LanguageModel, group: WordGroup, hooks: Sequence[str]
 ) -> dict[str, Float[Tensor, "templates words d_model"]]:
-    """Activations of every word's last token in every template, by hook, float32."""
+    """Activations of every word's last token in every template, by hook, float32.
+
+    Raises:
+        SaeflowError: as `filled`, or two words are the same to the model.
+    """
     shape = (len(group.texts), len(group.members), lm.d_model)
     read = {hook: torch.empty(shape) for hook in hooks}
     for row, template in enumerate(group.texts):
+        word_of: dict[tuple[int, ...], str] = {}
         for column, word in enumerate(group.members):
             tokens, place = filled(lm, template, word)
+            if (other := word_of.setdefault(tuple(tokens), word)) != word:
+                raise SaeflowError(
+                    f"geometry.points.groups: '{other}' and '{word}' are the same tokens to the "
+                    "model, which may know neither; leave one out, or name other words"
+                )
             seen = capture(lm, torch.tensor([tokens], device=lm.device), hooks)
             for hook in hooks:
                 read[hook][row, column] = seen[hook][0, place].float().cpu()
@@ -108,8 +118,8 @@ def texts_of(line: NumberLine, name: str, file: Path | None, seed: int) -> Label
     order.
 
     Raises:
-        SaeflowError: there are fewer than 20, all have one number, or too few blocks can be held
-            out.
+        SaeflowError: there are fewer than 20, all have one number, too few blocks can be held out,
+            or messages are to stand in a prompt.
     """
     key = f"geometry.points.lines.{name}"
     texts = _different(read_labelled(line.texts, name, file), key)
@@ -117,6 +127,11 @@ def texts_of(line: NumberLine, name: str, file: Path | None, seed: int) -> Label
         raise SaeflowError(
             f"{key}: {len(texts)} different texts with {len(np.unique(texts.targets))} different "
             "numbers; a line needs 20 texts, and numbers that differ"
+        )
+    if line.cause and not all(isinstance(prompt, str) for prompt in texts.prompts):
+        raise SaeflowError(
+            f"{key}.cause: there are messages among the texts, which cannot stand in a prompt; "
+            "give text, or leave out cause"
         )
     texts = _at_most(texts, line.most, seed, name)
     blocks = blocks_of(texts.targets, line.block, name)

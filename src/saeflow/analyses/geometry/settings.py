@@ -155,8 +155,13 @@ class LinePrompts(Section):
     places on it."""
 
     @model_validator(mode="after")
-    def _has_slots(self) -> LinePrompts:
-        refuse(_slots(self.prompts, "prompts"))
+    def _is_whole(self) -> LinePrompts:
+        complaints = _slots(self.prompts, "prompts")
+        if self.low == self.high:
+            complaints.append(("high", "is the token of low numbers, too; name another"))
+        if 0.0 in self.steps:
+            complaints.append(("steps", "hold 0, which is told anyhow; leave it out"))
+        refuse(complaints)
         return self
 
 
