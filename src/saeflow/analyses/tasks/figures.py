@@ -44,7 +44,11 @@ NAMES = {
 }
 LEAST_SHARE = -0.5
 """Below it shares are drawn at the edge: an added vector can do any harm."""
-LEVELS = {"zero_shot": "no examples", "few_shot": "with examples", "mean": "mean, whole"}
+LEVELS = {
+    "zero_shot": ("no examples", "right", "bottom"),
+    "few_shot": ("with examples", "right", "bottom"),
+    "mean": ("mean, whole", "left", "top"),  # it may lie close to either
+}
 
 
 def of_layers(sweep: pl.DataFrame, settings: Figures) -> pl.DataFrame:
@@ -154,12 +158,13 @@ def tasks_numbers(rows: pl.DataFrame, settings: Figures) -> Drawing:
             markeredgecolor="white",
             color=INK,
         )
-        for level, label in LEVELS.items():
+        for level, (label, side, edge) in LEVELS.items():
             for row in own.filter(method=level).to_dicts():
                 panel.axhline(row["loss"], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
                 panel.annotate(
-                    label, (1, row["loss"]), (0, 2), xycoords=("axes fraction", "data"),
-                    textcoords="offset points", ha="right", fontsize=7, color=INK,
+                    label, (side == "right", row["loss"]), (0, 2 if edge == "bottom" else -2),
+                    xycoords=("axes fraction", "data"), textcoords="offset points",
+                    ha=side, va=edge, fontsize=7, color=INK,
                 )  # fmt: skip
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
