@@ -30,6 +30,7 @@ from saeflow.analyses.diffing.steered import (
     STEERED,
     additions,
     continuations,
+    openings,
     summarise,
 )
 from saeflow.analyses.diffing.texts import Text, check_comparable
@@ -167,4 +168,43 @@ REFUSED = ("The bride wore a white veil at the wedding.", "They danced at the we
 def test_models_of_other_tokens_or_another_width_are_refused() -> None:
     other = tiny_language_model("llama")
     with pytest.raises(SaeflowError, match="'base' and 'other' have different tokenizers"):
-        check_comparable(sources()[0], Seen("other", other, sources()[0].hook))
+        check_comparable(sources()[0], Seen("other", other, sources()[0].hook), stories(2))
+    small, large = tiny_language_model("llama"), tiny_language_model("llama", vocab_size=80)
+    pair = [Seen(name, lm, "x") for name, lm in (("small", small), ("large", large))]
+    check_comparable(*pair, np.array([[0, 63]]))
+    with pytest.raises(SaeflowError, match="has the token 64, and 'small' knows 64"):
+        check_comparable(*pair, np.array([[0, 64]]))
+
+
+def test_a_direction_that_is_zero_raises_no_tokens_and_agrees_with_none() -> None:
+    """Of one model twice, and at positions that no text has."""
+    first = sources()[0]
+    same = Text([first, first._replace(name="again")], stories(4))
+    far = SETTINGS.model_copy(update={"positions": 40})
+    measured = measure_differences(same, far)
+    assert measured.table["norm"].max() == 0
+    assert measured.table["split_half"].is_null().all()
+    assert measured.spectrum["cosine"].is_null().all()
+    assert lens_table(first.lm, measured, 3).is_empty()
+    other = measure_differences(text(stories(4)), far)
+    assert other.table["split_half"].drop_nulls().abs().max() > 0
+    told = lens_table(first.lm, other, 3).filter(kind="position")["number"]
+    assert sorted(set(told)) == list(range(stories(1).shape[1]))
+
+
+def test_prompts_that_open_alike_are_continued_once() -> None:
+    rows = np.array([[0, 5, 6, 7], [0, 5, 6, 9], [0, 8, 6, 7], [0, 5, 6, 7], [0, 9, 9, 9]])
+    steered = Steered(prompts=3, prompt_tokens=2)
+    assert openings(rows, steered) == [[0, 5, 6], [0, 8, 6], [0, 9, 9]]
+    assert openings(rows[:2], steered) == [[0, 5, 6]]
+
+
+def test_continuations_without_tokens_count_for_no_mean() -> None:
+    rows = [
+        ("base", "none", 0.0, number, "a", "b", 2, value, value)
+        for number, value in enumerate([0.5, None, 1.5])
+    ]
+    table = pl.DataFrame(rows, schema=CONTINUATIONS, orient="row")
+    summary = summarise(table, RESAMPLED, 0)
+    assert summary["n"].to_list() == [2, 2]
+    assert summary["value"].to_list() == [1.0, 1.0]

@@ -219,6 +219,14 @@ def test_prompts_are_drawn_by_class_and_read_at_named_positions() -> None:
         own = models()[0].tokenize(prompt)
         assert row[: len(own)].tolist() == own
         assert place == len(own) - 1
+    again = [*examples, *(examples[0] for _ in range(9))]
+    repeated = asked.model_copy(update={"examples": CausalPrompts(examples=again).examples})
+    assert drawn_prompts(repeated, None, 0).prompts == drawn.prompts
+    of_one = [*examples[:1], *examples[3:]]
+    for few in (of_one, [*of_one, examples[0]], [{**each, "group": "x"} for each in examples]):
+        lone = CausalPrompts(examples=few, speaker="nobody", each=2)
+        with pytest.raises(SaeflowError, match="of the class 'a' are drawn, of 1 groups"):
+            drawn_prompts(lone, None, 0)
     twice = asked.model_copy(update={"positions": ["last", "template[-1]"]})
     with pytest.raises(SaeflowError, match="does not exist"):
         read_prompts(models()[0], twice, drawn)

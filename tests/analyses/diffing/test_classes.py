@@ -22,7 +22,7 @@ from planted_models import (
 from rows_in_memory import InMemory, statistics_of
 from torch.nn.functional import normalize
 
-from saeflow.analyses.diffing.classes import COUNTS, LATENTS, class_tables
+from saeflow.analyses.diffing.classes import COUNTS, LATENTS, NAMES, class_tables, classify, norms
 from saeflow.analyses.diffing.scaling import Pass, Sides
 from saeflow.analyses.diffing.settings import Classes
 from saeflow.analyses.diffing.words import CLASSES
@@ -107,6 +107,25 @@ def test_scaling_in_groups_is_that_of_least_squares_over_all_rows() -> None:
     for owner in (0, 1):
         once = latent_scaling(crosscoder, [world.x], torch.full((8,), owner))
         np.testing.assert_allclose(scaling.error[:, owner], once.error, rtol=1e-4, atol=1e-5)
+
+
+def test_a_latent_is_elsewhere_by_shares_of_norms_as_those_of_two_models_are() -> None:
+    """One that the base holds a third as long as a third model does, and the tuned model does not,
+    sets the two apart."""
+    lengths = torch.tensor([[0.3, 0.0, 1.0], [0.05, 0.04, 1.0], [0.3, 0.3, 1.0]])
+    crosscoder = Crosscoder(
+        W_enc=torch.zeros(3, 4, 3),
+        W_dec=lengths[..., None] * torch.tensor([1.0, 0, 0, 0]),
+        b_enc=torch.ones(3),
+        b_dec=torch.zeros(3, 4),
+        scale=torch.ones(3),
+    )
+    told = norms(Pass(crosscoder, Sides([0], [1]), 1))
+    expected = lengths[:, 2] / lengths.sum(1)
+    np.testing.assert_allclose(told.elsewhere, expected, rtol=1e-6)
+    held = np.zeros((3, 2))
+    classes = classify(told, held, held, np.ones(3, bool), Classes())
+    assert [NAMES[place] for place in classes] == ["base_only", "elsewhere", "shared"]
 
 
 def test_hooks_of_a_model_count_together_and_a_third_model_s_latents_are_elsewhere() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +13,11 @@ from compared_folder import HOOK, write_compared
 from typer.testing import CliRunner
 
 from saeflow.analyses.diffing import OF_CROSSCODER, OF_MODEL
+from saeflow.analyses.diffing.classes import LATENTS
 from saeflow.analyses.diffing.command import app
+from saeflow.models.language_model import load_to_train
+from saeflow.saes.io import load_of_models, save_crosscoder
+from saeflow.tables import write_table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BASELINES = {
@@ -73,6 +79,36 @@ def test_the_commands_write_every_table(study: Path) -> None:
     assert pl.read_parquet(latents)["model"].unique().to_list() == ["tuned"]
     rows = pl.read_parquet(of_sae / "causal.parquet")
     assert rows.filter(kind="everything")["recovered"][0] == pytest.approx(1, abs=1e-4)
+
+
+def test_prompts_are_said_as_the_base_says_them_wherever_it_stands_in_the_crosscoder(
+    study: Path,
+) -> None:
+    """The base alone has a chat template, and is the second source."""
+    shutil.copytree(study / "tuned", study / "spoken")
+    tokenizer = load_to_train(study / "spoken").tokenizer
+    tokenizer.chat_template = "{{ bos_token }}{{ messages[0]['content'] }} and"
+    tokenizer.save_pretrained(study / "spoken")
+    crosscoder = load_of_models(study / "sae")
+    sources = [{"model": name, "hook": HOOK} for name in ("base", "spoken")]
+    save_crosscoder(study / "turned", replace(crosscoder, metadata={"sources": sources}))
+    latents = pl.DataFrame(
+        [{"model": "base", "latent": 0, "class": "shared", "contribution": 1.0}], schema=LATENTS
+    )
+    write_table(study / "turned.parquet", latents, LATENTS)
+    examples = [{"text": f"{word} ran", "label": label} for label in "ab" for word in (label, "it")]
+    examples[3]["text"] = "we ran"
+    asked = {"blocks": 2, "numbers": [1], "singles": 0, "random": 1}
+    asked["prompts"] = {"examples": examples, "each": 2}
+    run(
+        study,
+        *("cause", f"--model={study / 'spoken'}", f"--sae={study / 'turned'}", "--base=spoken"),
+        *(f"--latents={study / 'turned.parquet'}", f"--settings={json.dumps(asked)}"),
+        *(f"--classes={json.dumps({'draws': 100})}", "--seed=0"),
+        f"--output={study / 'turned-causal.parquet'}",
+    )
+    causal = pl.read_parquet(study / "turned-causal.parquet")
+    assert causal["position"].drop_nulls().unique().to_list() == ["template[-1]"]
 
 
 def test_a_base_that_the_crosscoder_does_not_read_is_told(study: Path) -> None:

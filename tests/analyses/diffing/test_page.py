@@ -14,7 +14,9 @@ from pages import assert_whole, pages_of
 from studies import study_config
 from tiny_models import tiny_tokenizer
 
+from saeflow.analyses.diffing.page import _lead
 from saeflow.analyses.diffing.rules import check_tokenizers
+from saeflow.analyses.diffing.settings import Diffing
 from saeflow.analyses.labels.summary import SUMMARY, TABLE, label_table
 from saeflow.analyses.labels.wording import LABELS
 from saeflow.errors import SaeflowError
@@ -94,6 +96,10 @@ def test_a_study_that_has_measured_nothing_yet_has_its_page(tmp_path: Path) -> N
         ({"diffing": {"models": ["x"]}}, r"diffing.models.0: there is no model 'x'"),
         ({"diffing": {"saes": ["main"]}}, r"diffing.saes.0: 'main' is a sae; name a crosscoder"),
         ({"diffing": {"saes": ["x"]}}, r"diffing.saes.0: there is no SAE 'x'"),
+        (
+            {"diffing": {"baselines": {"steering": {"new_tokens": 500}}}},
+            r"diffing.baselines.steering: 504 and a prompt do not fit corpus.context",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_told_before_any_job(changes: dict, reason: str) -> None:
@@ -112,6 +118,37 @@ def test_models_of_other_tokens_are_refused_before_any_job(tmp_path: Path) -> No
     other = check_any_study(values)
     with pytest.raises(SaeflowError, match="'lm' and 'taught' have different tokenizers"):
         check_tokenizers(SimpleNamespace(study=other), other.diffing)
+
+
+def test_a_base_that_lacks_tokens_of_the_text_is_refused_before_any_job(tmp_path: Path) -> None:
+    """The text is in the tokens of the study's own model, of which a base may know a part."""
+    tiny_tokenizer().save_pretrained(tmp_path / "few")
+    more = tiny_tokenizer()
+    more.add_tokens(["<turn>"])
+    more.save_pretrained(tmp_path / "more")
+    chat, plain = ({"name": name, "path": str(tmp_path / name)} for name in ("more", "few"))
+    for base in ("few", "more"):
+        study = SimpleNamespace(
+            model=SimpleNamespace(name="more"),
+            all_models=["more", "few"],
+            origin_of={
+                each["name"]: SimpleNamespace(path=each["path"], train=None)
+                for each in (chat, plain)
+            }.__getitem__,
+        )
+        with pytest.raises(SaeflowError, match="'more' and 'few' have different tokenizers"):
+            check_tokenizers(SimpleNamespace(study=study), Diffing(base=base))
+
+
+def test_models_of_equal_activations_are_told_as_such() -> None:
+    measured = pl.DataFrame([{"position": None, "norm": 0.0, "relative": 0.0, "split_half": None}])
+    nothing = pl.DataFrame()
+    assert list(_lead(nothing, measured, nothing, nothing, "taught")) == [
+        "the models' activations do not differ at this hook."
+    ]
+    one_block = measured.with_columns(norm=pl.lit(1.0), relative=pl.lit(0.5))
+    (sentence,) = _lead(nothing, one_block, nothing, nothing, "taught")
+    assert "50.0 % as long as the base's activations, and it raises" in sentence
 
 
 def test_latents_of_a_crosscoder_are_named_by_their_labels(tmp_path: Path) -> None:

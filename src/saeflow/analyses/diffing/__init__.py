@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saeflow.analyses.diffing.settings import Diffing
+from saeflow.config.agreement import too_long_a_completion
 from saeflow.config.face import Analysis
 from saeflow.config.prompting import about_prompts
 from saeflow.config.section import Complaint
@@ -88,6 +89,9 @@ def _complaints(study: Study, own: Diffing) -> list[Complaint]:
             complaints.append((key, reason))
         elif unfit := _unfit(study, own, name):
             complaints.append((key, f"{unfit}; name another"))
+    said = own.baselines.steering
+    key, tokens = "diffing.baselines.steering", said.prompt_tokens + said.new_tokens
+    complaints += too_long_a_completion(study, key, tokens)
     return [*complaints, *_about_pairs(study, own), *_about_prompts(study, own)]
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import torch
 from jaxtyping import Float64, Int64
 
 from saeflow.analyses.diffing.scaling import BASE, TUNED, Pass
@@ -57,7 +58,7 @@ class Norms(NamedTuple):
     Attributes:
         relative: the tuned model's share of the two norms, each in units of the spread of that
             model's activations.
-        elsewhere: the share of all other models, of all norms.
+        elsewhere: the share of all sources of other models, of all norms.
         cosine: between the two models' directions.
         difference: squared norm of the tuned model's direction less the base's, in the activations'
             own units.
@@ -74,12 +75,12 @@ def norms(measured: Pass) -> Norms:
     crosscoder, sides = measured.crosscoder, measured.sides
     rows = sides.of((crosscoder.W_dec / crosscoder.scale[:, None]).double())
     lengths = rows.norm(dim=-1)
-    pair = lengths.square().sum(1)
-    every = (crosscoder.W_dec.double() / crosscoder.scale[:, None]).square().sum((1, 2))
+    shares = crosscoder.relative_norms().double()
+    pair = torch.tensor([*sides.base, *sides.tuned], device=shares.device)
     raw = sides.of(crosscoder.W_dec.double())
     values = (
         lengths[:, TUNED] / lengths.sum(1),
-        1 - pair / every,
+        1 - shares[:, pair].sum(1),
         (rows[:, BASE] * rows[:, TUNED]).sum(1) / lengths.prod(1),
         (raw[:, TUNED] - raw[:, BASE]).square().sum(1),
     )

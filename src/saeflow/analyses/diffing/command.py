@@ -70,10 +70,11 @@ def compare(
     moved = weight_differences(*plain)
     del plain
     base, tuned = (Seen(folder.name, options.open_model(folder, dtype), hook) for folder in model)
-    check_comparable(base, tuned)
+    tokens = _blocks(corpus, asked.blocks)
+    check_comparable(base, tuned, tokens)
     text = Text(
         [base, tuned],
-        _blocks(corpus, asked.blocks),
+        tokens,
         options.parsed(Activations, activations),
         hooks_by_model(cached),
     )
@@ -83,7 +84,7 @@ def compare(
     said = steered.continuations(
         base,
         tuned,
-        [row[: own.prompt_tokens + 1].tolist() for row in text.tokens[: own.prompts]],
+        steered.openings(tokens, own),
         steered.additions(measured.mean, measured.activation_norm, own, seed),
         own.new_tokens,
     )
@@ -181,7 +182,8 @@ def cause(
     table, on_prompts = read_table(latents, LATENTS), None
     if own.prompts:
         drawn = drawn_prompts(own.prompts, prompts, seed)
-        on_prompts = read_prompts(text.sources[0].lm, own.prompts, drawn)
+        first = next(source.lm for source in text.sources if source.name == base)
+        on_prompts = read_prompts(first, own.prompts, drawn)
     measured = [
         measure_causes(
             crosscoder,
@@ -283,9 +285,10 @@ def match_saes(
             raise SaeflowError(f"{option}: {len(given)} folders; give the base's and the other's")
     read = options.parsed(Classes, classes)
     base, tuned = (Seen(folder.name, options.open_model(folder, dtype), hook) for folder in model)
-    check_comparable(base, tuned)
+    tokens = _blocks(corpus, read.blocks)
+    check_comparable(base, tuned, tokens)
     exclusion = options.parsed(Activations, activations)
-    text = Text([base, tuned], _blocks(corpus, read.blocks), exclusion, hooks_by_model(cached))
+    text = Text([base, tuned], tokens, exclusion, hooks_by_model(cached))
     matched, counted = match_latents(
         [options.open_sae(folder).to(options.device()) for folder in sae],
         text,

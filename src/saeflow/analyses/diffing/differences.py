@@ -110,28 +110,41 @@ def measure_differences(text: Text, settings: Baselines) -> Differences:
     kept = min(settings.components, d_model)
     values, components = values.flip(0).clamp_min(0), vectors.T.flip(0)[:kept]
     variance = values.sum().clamp_min(torch.finfo(torch.float64).tiny)
-    table = pl.DataFrame(
-        {
-            "position": [*range(1, positions + 1), None],
-            "norm": means.norm(dim=1).numpy(),
-            "base_norm": (norms / total).numpy(),
-            "relative": (means.norm(dim=1) * total / norms).numpy(),
-            "split_half": torch.cosine_similarity(halves[0], halves[1], dim=1).numpy(),
-            "n": total.numpy().astype(np.int64),
-        },
-        schema=DIFFERENCES,
-    ).filter(pl.col("n") > 0)
+    table = (
+        pl.DataFrame(
+            {
+                "position": [*range(1, positions + 1), None],
+                "norm": means.norm(dim=1).numpy(),
+                "base_norm": (norms / total).numpy(),
+                "relative": (means.norm(dim=1) * total / norms).numpy(),
+                "split_half": _cosines(halves[0], halves[1]),
+                "n": total.numpy().astype(np.int64),
+            },
+            schema=DIFFERENCES,
+        )
+        .filter(pl.col("n") > 0)
+        .with_columns(pl.selectors.float().fill_nan(None))
+    )
     spectrum = pl.DataFrame(
         {
             "component": range(kept),
             "variance": values[:kept].numpy(),
             "share": (values[:kept] / variance).numpy(),
-            "cosine": torch.cosine_similarity(components, means[-1][None], dim=1).numpy(),
+            "cosine": _cosines(components, means[-1].expand_as(components)),
         },
         schema=COMPONENTS,
-    )
+    ).with_columns(pl.selectors.float().fill_nan(None))
     usual = float(norms[-1] / total[-1])
     return Differences(means[-1], means[:-1], components, table, spectrum, usual)
+
+
+def _cosines(
+    first: Float64[Tensor, "rows d_model"], second: Float64[Tensor, "rows d_model"]
+) -> Float64[np.ndarray, " rows"]:
+    """Of directions row by row; NaN where one is zero."""
+    cosines = torch.cosine_similarity(first, second, dim=1)
+    whole = first.any(dim=1) & second.any(dim=1)
+    return cosines.masked_fill(~whole, torch.nan).numpy()
 
 
 def lens_table(lm: LanguageModel, measured: Differences, k: int) -> pl.DataFrame:
@@ -144,10 +157,12 @@ def lens_table(lm: LanguageModel, measured: Differences, k: int) -> pl.DataFrame
 
     Returns:
         The columns of `LENS`; the number of a ``position`` is that of the position, 0 for the mean
-        over all, and of a ``component`` its own.
+        over all, and of a ``component`` its own. A direction that is zero, or along which nothing
+        varies, has no rows.
     """
+    varies = torch.from_numpy(measured.spectrum["variance"].to_numpy() > 0)
     directions: Float[Tensor, "directions d_model"] = torch.cat(
-        [measured.mean[None], measured.by_position, measured.components]
+        [measured.mean[None], measured.by_position, measured.components * varies[:, None]]
     )
     first = 1 + len(measured.by_position)
     rows = []

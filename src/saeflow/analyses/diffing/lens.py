@@ -30,7 +30,8 @@ def extreme_tokens(
     k: int,
     sides: Sequence[str] = ("raised", "lowered"),
 ) -> list[Weighed]:
-    """The tokens that each direction raises and lowers most, relative to the mean token.
+    """The tokens that each direction raises and lowers most, relative to the mean token; none of a
+    direction that is zero.
 
     Args:
         lm: whose unembedding is looked through, its final norm folded in where it has one.
@@ -45,9 +46,8 @@ def extreme_tokens(
     weighed = []
     for side in sides:
         ends = weights.topk(min(k, len(words.ids)), dim=1, largest=side == "raised")
-        for number, (values, places) in enumerate(
-            zip(ends.values.tolist(), ends.indices.tolist(), strict=True)
-        ):
+        for number in directions.any(dim=1).nonzero()[:, 0].tolist():
+            values, places = ends.values[number].tolist(), ends.indices[number].tolist()
             for rank, (value, place) in enumerate(zip(values, places, strict=True)):
                 token = int(words.ids[place]), words.texts[place]
                 weighed.append(Weighed(number, side, rank, *token, value))

@@ -33,7 +33,7 @@ def open_crosscoder(
     seen = [Seen(name, opened[name], hook) for name, hook in places]
     pairs = sides_by_model(places, base)
     for sides in pairs.values():
-        check_comparable(seen[sides.base[0]], seen[sides.tuned[0]])
+        check_comparable(seen[sides.base[0]], seen[sides.tuned[0]], tokens)
     exclusion = options.parsed(Activations, activations)
     text = Text(seen, tokens, exclusion, hooks_by_model(cached))
     return crosscoder.to(options.device()), text, pairs

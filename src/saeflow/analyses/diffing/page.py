@@ -99,20 +99,28 @@ def _lead(
         )
     if len(differences):
         row = differences.filter(pl.col("position").is_null()).row(0, named=True)
+        half, agreed = row["split_half"], ""
+        if half is not None:
+            agreed = f" two halves of the text agree on it with a cosine of {half:.2f},"
         yield (
             f"the mean difference of activations is {100 * row['relative']:.1f} % as long as the "
-            f"base's activations, two halves of the text agree on it with a cosine of "
-            f"{row['split_half']:.2f}, and it raises {_tokens(lens, 'position', 0, 6)}."
+            f"base's activations,{agreed} and it raises {_tokens(lens, 'position', 0, 6)}."
+            if row["norm"]
+            else "the models' activations do not differ at this hook."
         )
     own = steered.filter(model=name, measure="evidence") if len(steered) else steered
     if len(own):
-        best = own.filter(kind="difference").sort("value", descending=True).row(0, named=True)
+        # either direction at the length that does it best: chosen by the same choice
+        best, random = (
+            own.filter(kind=kind).sort("value", descending=True).row(0, named=True)
+            for kind in ("difference", "random")
+        )
         plain = own.filter(kind="none").row(0, named=True)
-        random = own.filter(kind="random", scale=best["scale"]).row(0, named=True)
         yield (
             f"with {best['scale']:g} of an activation's length along that difference added, what "
             f"{name} says is {_interval(best)} nats per token more likely under it than under the "
-            f"base; as it is {_interval(plain)}, with a random direction {_interval(random)}."
+            f"base; as it is {_interval(plain)}, with a random direction at its best length "
+            f"({random['scale']:g}) {_interval(random)}."
         )
 
 

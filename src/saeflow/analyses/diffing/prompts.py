@@ -10,7 +10,7 @@ from jaxtyping import Int64
 
 from saeflow.analyses.diffing.settings import CausalPrompts
 from saeflow.config.sections import Message
-from saeflow.corpora.labelled import LabelledSet, read_labelled
+from saeflow.corpora.labelled import LabelledSet, read_labelled, without_repeats
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 
@@ -39,18 +39,27 @@ class AskedPrompts(NamedTuple):
 
 
 def drawn_prompts(settings: CausalPrompts, file: Path | None, seed: int) -> LabelledSet:
-    """So many prompts of each class, drawn at random.
+    """So many prompts of each class, drawn at random, each text once.
 
     Raises:
-        SaeflowError: the file cannot be read, or its rows have numbers in place of classes.
+        SaeflowError: the file cannot be read, its rows have numbers in place of classes, or those
+            of a class are of fewer than two groups.
     """
     texts = read_labelled(settings, KEY, file)
     if not texts.classes:
         raise SaeflowError(f"{KEY}: rows have numbers; name the column of their classes in label")
+    texts = texts.part(without_repeats([repr(each) for each in texts.prompts], texts.targets).kept)
     order = numpy_generator(seed, "diffing", "prompts").permutation(len(texts))
     rows = [
         order[texts.targets[order] == place][: settings.each] for place in range(len(texts.classes))
     ]
+    for name, own in zip(texts.classes, rows, strict=True):
+        if (groups := len(np.unique(texts.groups[own]))) < 2:
+            raise SaeflowError(
+                f"{KEY}: {len(own)} different prompts of the class '{name}' are drawn, of {groups} "
+                "groups, and intervals are over two at least; add prompts, or say in classes which "
+                "are compared"
+            )
     return texts.part(np.concatenate(rows))
 
 

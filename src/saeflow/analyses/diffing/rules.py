@@ -46,15 +46,17 @@ READS = PromptFile
 
 def check_tokenizers(flow: Workflow[Study], own: Diffing) -> None:
     """Refuse models whose tokenizers are on this machine and differ: what one reads is not what the
-    other reads.
+    other reads. The text is in the tokens of the study's own model.
 
     Raises:
         SaeflowError: which models.
     """
-    first = base(flow.study, own)
-    words = _vocabulary(flow.study, first)
-    for name in compared(flow.study, own):
-        theirs = _vocabulary(flow.study, name)
+    others, first = compared(flow.study, own), base(flow.study, own)
+    of_text = flow.study.model.name
+    pairs = [(first, name) for name in others]
+    pairs += [(of_text, name) for name in (first, *others) if first != of_text]
+    for first, name in pairs:
+        words, theirs = _vocabulary(flow.study, first), _vocabulary(flow.study, name)
         if words and theirs and any(theirs.get(word) != token for word, token in words.items()):
             raise SaeflowError(
                 f"diffing.models: '{first}' and '{name}' have different tokenizers; compare models "

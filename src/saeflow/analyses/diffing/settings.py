@@ -49,7 +49,7 @@ class Steered(Section):
     scales: Annotated[list[Scale], Field(min_length=1), Unique] = Field(default=[0.25, 0.5, 1.0])
     """How much is added, in units of the mean norm of the activations there."""
     prompts: int = Field(default=16, ge=2)
-    """Blocks of text whose first tokens are continued."""
+    """Blocks of text whose first tokens are continued, no two of which open alike."""
     prompt_tokens: int = Field(default=4, ge=1)
     """So many of their first tokens, beside BOS."""
     new_tokens: int = Field(default=16, ge=1)
@@ -81,7 +81,7 @@ class CausalPrompts(TextSource):
     """``user``: a text is what a user says, through the model's chat template. ``nobody``: it is
     text that the model goes on with. Messages are what they are."""
     each: int = Field(default=16, ge=2)
-    """Of each class, drawn at random."""
+    """Of each class, drawn at random; a text that stands several times counts once."""
     positions: Annotated[list[Position], Field(min_length=1), Unique] | None = None
     """Where predictions are compared. Null: at every token that the template writes behind what the
     user says, or at the last where there is none."""

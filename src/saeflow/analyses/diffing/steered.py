@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from saeflow.analyses.diffing.settings import Classes, Steered
@@ -82,6 +82,13 @@ def additions(
         of_length_1 = direction / direction.norm().clamp_min(torch.finfo(torch.float32).tiny)
         added += [Added(kind, scale, scale * unit * of_length_1) for scale in settings.scales]
     return added
+
+
+def openings(tokens: Int64[np.ndarray, "blocks pos"], settings: Steered) -> list[list[int]]:
+    """BOS and the first tokens of the first blocks that do not open as an earlier one does: what
+    is said to the same prompt is the same, and counts once."""
+    rows = dict.fromkeys(map(tuple, tokens[:, : settings.prompt_tokens + 1].tolist()))
+    return [list(row) for row in rows][: settings.prompts]
 
 
 @torch.no_grad()
@@ -165,5 +172,6 @@ def summarise(table: pl.DataFrame, resampled: Classes, seed: int) -> pl.DataFram
         for measure in ("evidence", "loss_base"):
             values = own[measure].to_numpy().astype(float)
             if not np.isnan(values).all():
-                rows.append((*key, measure, *resampling.mean(values), len(own)))
+                count = int((~np.isnan(values)).sum())
+                rows.append((*key, measure, *resampling.mean(values), count))
     return pl.DataFrame(rows, schema=STEERED, orient="row")

@@ -82,8 +82,8 @@ class Text(NamedTuple):
         return kept
 
 
-def check_comparable(base: Seen, tuned: Seen) -> None:
-    """See that two models read the same tokens and have one width.
+def check_comparable(base: Seen, tuned: Seen, tokens: Int64[np.ndarray, "blocks pos"]) -> None:
+    """See that two models read the same tokens, all those of a text, and have one width.
 
     Raises:
         SaeflowError: they do not.
@@ -95,6 +95,13 @@ def check_comparable(base: Seen, tuned: Seen) -> None:
             f"diffing: {names} are {base.lm.d_model} and {tuned.lm.d_model} wide; compare models "
             "of one width, or leave one out of diffing.models"
         )
+    for seen in (base, tuned):
+        if (largest := int(tokens.max(initial=0))) >= seen.lm.d_vocab:
+            raise SaeflowError(
+                f"diffing: the text has the token {largest}, and '{seen.name}' knows "
+                f"{seen.lm.d_vocab}; compare models that read the study's text, which is in the "
+                "tokens of its own model"
+            )
 
 
 def vocabulary_size(base: LanguageModel, tuned: LanguageModel) -> int:
