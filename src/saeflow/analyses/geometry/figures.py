@@ -12,13 +12,16 @@ from saeflow.analyses.geometry.latent_figures import LATENT_FIGURES, ring
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import EQUALITY, legend, legend_entry, no_data, panels, styled, words
-from saeflow.palette import BLUE, GREY, INK, VERMILLION
+from saeflow.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 SHOWN = 6
 """Panels of a figure, at most: those of the largest r2."""
+HELD_OUT = "held out"
+OTHERS = (VERMILLION, GREEN, ORANGE, PURPLE, SKY)
+"""Of texts that a line is read off along."""
 
 
 def of_circles(circles: pl.DataFrame, places: pl.DataFrame, settings: Figures) -> pl.DataFrame:
@@ -75,32 +78,50 @@ def geometry_lines(rows: pl.DataFrame, settings: Figures) -> Drawing:
         return no_data(settings, "no line was fitted")
     shown = rows.partition_by("line", maintain_order=True)
     drawing, axes = panels(len(shown), settings, 2.6, share_x=False, share_y=False)
-    entries = {"held out": legend_entry(color=BLUE, marker="o", linestyle="", label="held out")}
+    others = rows.filter(pl.col("of") != HELD_OUT)["of"].unique(maintain_order=True).to_list()
+    colours = {other: OTHERS[i % len(OTHERS)] for i, other in enumerate(others)}
+    entries = [legend_entry(color=BLUE, marker="o", linestyle="", label="held out")]
+    entries += [
+        legend_entry(color=colour, marker="o", linestyle="", label=f"read off: {words(other)}")
+        for other, colour in colours.items()
+    ]
     for panel, own in zip(axes, shown, strict=True):
-        for i, (other, part) in enumerate(own.group_by("of", maintain_order=True)):
-            colour = BLUE if not i else VERMILLION
+        low, high = _range(own)
+        for other, part in own.group_by("of", maintain_order=True):
+            colour = colours.get(str(other[0]), BLUE)
             value, predicted = part["value"].to_numpy(), part["predicted"].to_numpy()
-            panel.plot(value, predicted, ".", color=colour, markersize=3, alpha=0.35)
+            at_edge = np.clip(predicted, low, high)
+            inside = at_edge == predicted
+            panel.plot(
+                value[inside], predicted[inside], ".", color=colour, markersize=3, alpha=0.35
+            )
+            for edge, marker in ((low, "v"), (high, "^")):
+                beyond = ~inside & (at_edge == edge)
+                panel.plot(value[beyond], at_edge[beyond], marker, color=colour, markersize=4)
             edges = np.quantile(value, np.linspace(0, 1, 9))
             place = np.clip(np.searchsorted(edges, value, side="right") - 1, 0, 7)
             filled = [k for k in range(8) if (place == k).any()]
-            means = [[numbers[place == k].mean() for k in filled] for numbers in (value, predicted)]
+            means = [[numbers[place == k].mean() for k in filled] for numbers in (value, at_edge)]
             panel.plot(*means, "o-", color=colour, markeredgecolor="white")
-            name = str(other[0])
-            entries.setdefault(
-                name,
-                legend_entry(
-                    color=VERMILLION, marker="o", linestyle="", label=f"read off: {words(name)}"
-                ),
-            )
         middle = float(np.mean(own["value"].to_numpy()))
         panel.axline((middle, middle), slope=1, **EQUALITY)
         first = own.row(0, named=True)
         panel.set_title(f"{words(first['line'])}, layer {first['hook'].split('.')[1]}")
         panel.set_xlabel(f"number (R² {first['r2']:.2f}; null up to {first['null_high']:.2f})")
         panel.set_ylabel("said by the line")
-    legend(drawing, entries.values())
+    legend(drawing, entries)
     return drawing
+
+
+def _range(own: pl.DataFrame) -> tuple[float, float]:
+    """What a panel shows of numbers said: held-out texts and all texts' own, and a margin.
+
+    A text of another kind can be told any number: one such would leave no room for the rest.
+    """
+    held_out = own.filter(of=HELD_OUT)
+    kept = np.concatenate([own["value"].to_numpy(), held_out["predicted"].to_numpy()])
+    margin = 0.05 * float(np.ptp(kept))
+    return float(kept.min()) - margin, float(kept.max()) + margin
 
 
 def geometry_lines_alt(rows: pl.DataFrame) -> str:
@@ -122,7 +143,7 @@ def of_causes(
         return pl.DataFrame()
     ridge = lines if lines.is_empty() else lines.filter(method="ridge")
     decoded = [
-        table.select("hook", "r2", of=name).drop_nulls()
+        table.select("hook", "r2", "null_high", of=name).drop_nulls()
         for name, table in (("group", circles), ("line", ridge))
         if not table.is_empty()
     ]
@@ -138,41 +159,52 @@ def of_causes(
 
 @styled
 def geometry_causes(rows: pl.DataFrame, settings: Figures) -> Drawing:
-    """Decoding against effect: a mark for each circle and line at each hook."""
+    """Decoding and effect beside each other: a row for each circle and line at each hook."""
     if rows.is_empty():
         return no_data(settings, "no prompts were given in which the model is moved")
     shown = rows["measure"].unique(maintain_order=True).to_list()
-    names = {
-        "moved": "share of words taken for others",
-        "change": "change of log-odds",
-    }
-    drawing, axes = panels(len(shown), settings, 2.6, share_x=False, share_y=False)
-    for panel, measure in zip(axes, shown, strict=True):
-        own = rows.filter(measure=measure)
-        beside = 0.012 * float(np.ptp(own["r2"].to_numpy()) or 0.1)  # of what is random
-        for kind, part in own.group_by("kind", maintain_order=True):
-            colour = GREY if kind[0] == "random" else BLUE
+    names = {"moved": "share of words taken for others", "change": "change of log-odds"}
+    places = rows["measure", "of", "hook"].unique()["measure"].to_list()
+    most = max(places.count(measure) for measure in shown)
+    drawing, axes = panels(
+        2 * len(shown), settings, 0.9 + 0.19 * most, share_x=False, share_y=False, columns=2
+    )
+    for decoding, effect, measure in zip(axes[::2], axes[1::2], shown, strict=True):
+        own = rows.filter(measure=measure).sort("of", maintain_order=True)
+        marks = own.unique(["of", "hook"], keep="first", maintain_order=True).with_row_index("y")
+        decoding.plot(marks["r2"], marks["y"], "o", color=BLUE)
+        decoding.plot(marks["null_high"], marks["y"], "|", color=GREY, markersize=9)
+        placed = own.join(marks.select("of", "hook", "y"), on=["of", "hook"])
+        for kind, part in placed.group_by("kind", maintain_order=True):
+            random = kind[0] == "random"
             value = part["value"].to_numpy()
             ends = np.abs(part.select("low", "high").to_numpy().T - value)
-            place = part["r2"].to_numpy() + beside * (kind[0] == "random")
-            panel.errorbar(place, value, ends, fmt="o", color=colour, capsize=2)
-        for row in own.filter(pl.col("kind") != "random").to_dicts():
-            layer = row["hook"].split(".")[1]
-            panel.annotate(
-                f"{words(row['of'])}, {layer}",
-                (row["r2"], row["value"]),
-                (5, 4),
-                textcoords="offset points",
-                fontsize=7.5,
+            effect.errorbar(
+                value,
+                part["y"].to_numpy() + 0.25 * random,
+                xerr=ends,
+                fmt="o",
+                color=GREY if random else BLUE,
+                capsize=2,
             )
-        panel.set_xlabel("R² of circle or line")
-        panel.set_ylabel(names[measure])
-        panel.axhline(0, color=INK, linewidth=0.8)
+        labels = [
+            f"{words(row['of'])}, layer {row['hook'].split('.')[1]}" for row in marks.to_dicts()
+        ]
+        decoding.set_yticks(range(len(labels)), labels)
+        effect.set_yticks(range(len(labels)), [""] * len(labels))
+        for panel in (decoding, effect):
+            panel.set_ylim(len(labels) - 0.4, -0.6)
+        decoding.set_xlabel("R² of circle or line")
+        effect.set_xlabel(names[measure])
+        effect.axvline(0, color=INK, linewidth=0.8)
     legend(
         drawing,
         [
-            legend_entry(color=BLUE, marker="o", linestyle="", label="along circle or line"),
-            legend_entry(color=GREY, marker="o", linestyle="", label="random, as far"),
+            legend_entry(color=BLUE, marker="o", linestyle="", label="circle or line"),
+            legend_entry(
+                color=GREY, marker="|", markersize=9, linestyle="", label="its null, up to"
+            ),
+            legend_entry(color=GREY, marker="o", linestyle="", label="moved at random, as far"),
         ],
     )
     return drawing

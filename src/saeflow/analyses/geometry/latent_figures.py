@@ -3,6 +3,7 @@ lines."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ SHOWN = 6
 MANY = 8
 """Words in a circle, beyond which their names stand at two distances."""
 BRANCHES = 24
-"""Latents of one SAE in a tree, at most: those whose parents are clearest."""
+"""Latents of one SAE in a tree, at most."""
 
 
 def ring(panel: Axes, own: pl.DataFrame) -> None:
@@ -104,23 +105,35 @@ def of_splits(splits: pl.DataFrame, settings: Figures) -> pl.DataFrame:
     return measured.filter(pl.col("group").is_in(groups.implode()))
 
 
+def _shown(own: pl.DataFrame, names: Sequence[str]) -> dict[str, list[int]]:
+    """Latents of every SAE that a tree shows, from the widest SAE down: those with the clearest
+    parents, then these parents, then what else of the group there is room for."""
+    shown: dict[str, list[int]] = {}
+    kept = own.clear()
+    for name in reversed(names):
+        parents = kept.filter(narrow=name).sort("by")  # closest rows before what fires along
+        members = own.filter(wide=name, by="decoder cosine").sort("value", descending=True)
+        order = dict.fromkeys([*parents["parent"], *members["latent"]])
+        shown[name] = list(order)[:BRANCHES]
+        kept = own.filter(pl.col("wide") == name, pl.col("latent").is_in(shown[name]))
+    return shown
+
+
 def _heights(own: pl.DataFrame) -> tuple[list[str], dict[tuple[str, int], float]]:
     """The SAEs by width, and how high each latent stands: parents in order, children by them."""
-    by_cosine = own.filter(by="decoder cosine")
     widths = {
         **dict(own.select("narrow", "narrow_width").iter_rows()),
         **dict(own.select("wide", "wide_width").iter_rows()),
     }
     names = sorted(widths, key=lambda name: (widths[name], name))
+    shown = _shown(own, names)
     heights: dict[tuple[str, int], float] = {}
     for name in names:
-        children = by_cosine.filter(wide=name).sort("value", descending=True).head(BRANCHES)
-        parents = own.filter(narrow=name)["parent"].to_list()
-        above = {
-            row["latent"]: heights.get((row["narrow"], row["parent"]), 0.5)
-            for row in children.to_dicts()
-        }
-        above |= {latent: 0.5 for latent in parents if latent not in above}
+        above = dict.fromkeys(shown[name], 0.5)
+        for row in own.filter(by="decoder cosine", wide=name).to_dicts():
+            if row["latent"] in above:
+                parent = (row["narrow"], row["parent"])
+                above[row["latent"]] = heights.get(parent, 0.5)
         order = sorted(above, key=lambda latent: (above[latent], latent))
         for i, latent in enumerate(order):
             heights[name, latent] = (i + 0.5) / len(order)
@@ -143,7 +156,7 @@ def geometry_splitting(rows: pl.DataFrame, settings: Figures) -> Drawing:
         }
         for row in own.to_dicts():
             child, parent = (row["wide"], row["latent"]), (row["narrow"], row["parent"])
-            if child not in heights:
+            if child not in heights or parent not in heights:
                 continue
             other = row["by"] != "decoder cosine"
             if other and by_cosine.get(child) == row["parent"]:
@@ -173,14 +186,16 @@ def geometry_splitting(rows: pl.DataFrame, settings: Figures) -> Drawing:
                 va="center",
                 fontsize=7,
                 color=GREY if member is None else INK,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
             )
         widths = dict(own.select("wide", "wide_width").iter_rows())
         widths |= dict(own.select("narrow", "narrow_width").iter_rows())
         ticks = [f"{words(name)}\n{widths[name]:,} latents" for name in names]
         panel.set_xticks(range(len(names)), ticks)
-        panel.set(
-            xlim=(-0.6, len(names) - 0.4), ylim=(0, 1), yticks=[], title=words(own["group"][0])
-        )
+        title = words(own["group"][0])
+        if (of_widest := own.filter(wide=names[-1])["latent"].n_unique()) > BRANCHES:
+            title += f": {BRANCHES} of its {of_widest} latents in {words(names[-1])}"
+        panel.set(xlim=(-0.6, len(names) - 0.4), ylim=(0, 1), yticks=[], title=title)
         panel.grid(visible=False)
     legend(
         drawing,

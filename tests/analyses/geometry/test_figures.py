@@ -1,0 +1,84 @@
+"""Figures of geometry: what there is much of stays readable."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+from drawing import SMALL
+from matplotlib.text import Annotation
+
+from saeflow.analyses.geometry.figures import geometry_causes, geometry_lines
+from saeflow.analyses.geometry.latent_figures import BRANCHES, geometry_splitting
+
+
+def test_a_tree_of_many_latents_shows_so_many_of_each_sae_and_the_parents_of_these() -> None:
+    def level(narrow: str, wide: str, widths: tuple[int, int], latents: int) -> pl.DataFrame:
+        numbers = np.arange(latents)
+        return pl.DataFrame(
+            {
+                "group": "number",
+                "narrow": narrow,
+                "narrow_width": widths[0],
+                "wide": wide,
+                "wide_width": widths[1],
+                "latent": numbers,
+                "word": "7",
+                "kind": "general",
+                "by": "decoder cosine",
+                "parent": latents - 1 - numbers,
+                "parent_in_group": True,
+                "value": 1 - numbers / 1000,
+            }
+        )
+
+    rows = pl.concat(
+        [level("small", "middle", (512, 2048), 100), level("middle", "large", (2048, 8192), 100)]
+    )
+    panel = geometry_splitting(rows, SMALL).axes[0]
+    shown = Counter(round(note.xy[0]) for note in panel.findobj(Annotation))
+    assert shown == {0: BRANCHES, 1: BRANCHES, 2: BRANCHES}
+    middle = {note.get_text() for note in panel.findobj(Annotation) if note.xy[0] == 1}
+    assert middle == {str(latent) for latent in range(76, 100)}  # parents of the clearest of large
+    assert "24 of its 100 latents in large" in panel.get_title(loc="left") + panel.get_title()
+
+
+def test_a_text_that_is_told_an_impossible_number_leaves_room_for_the_others() -> None:
+    years = np.linspace(1800, 2000, 40)
+    rows = pl.DataFrame(
+        {
+            "line": "birth",
+            "hook": "blocks.4.hook_resid_post",
+            "r2": 0.9,
+            "null_high": 0.0,
+            "of": ["held out"] * 40 + ["headline"] * 40,
+            "value": [*years, *years],
+            "predicted": [*(years + 5), *years[:-1], 25_000.0],
+        }
+    )
+    panel = geometry_lines(rows, SMALL).axes[0]
+    assert panel.get_ylim()[1] < 2100
+    edge = [line for line in panel.lines if line.get_marker() == "^" and len(line.get_xdata())]
+    assert [len(line.get_xdata()) for line in edge] == [1]
+
+
+def test_decoding_and_effect_of_every_circle_stand_in_one_row() -> None:
+    hooks = [f"blocks.{layer}.hook_resid_post" for layer in range(8)]
+    rows = pl.DataFrame(
+        {
+            "of": "month",
+            "hook": [hook for hook in hooks for _ in range(2)],
+            "kind": ["circle", "random"] * 8,
+            "measure": "moved",
+            "value": [0.2, 0.1] * 8,
+            "low": 0.05,
+            "high": 0.4,
+            "r2": 0.91,
+            "null_high": 0.5,
+        }
+    )
+    decoding, effect = geometry_causes(rows, SMALL).axes
+    names = [label.get_text() for label in decoding.get_yticklabels()]
+    assert names == [f"month, layer {layer}" for layer in range(8)]
+    assert decoding.get_ylim() == effect.get_ylim()
