@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 
 import numpy as np
 import polars as pl
 from drawing import SMALL
 from matplotlib.text import Annotation
 
-from saeflow.analyses.geometry.figures import geometry_causes, geometry_lines
+from saeflow.analyses.geometry.figures import geometry_causes, geometry_circles, geometry_lines
 from saeflow.analyses.geometry.latent_figures import BRANCHES, geometry_splitting
 
 
@@ -82,3 +83,24 @@ def test_decoding_and_effect_of_every_circle_stand_in_one_row() -> None:
     names = [label.get_text() for label in decoding.get_yticklabels()]
     assert names == [f"month, layer {layer}" for layer in range(8)]
     assert decoding.get_ylim() == effect.get_ylim()
+
+
+def test_names_of_words_that_lie_close_can_all_be_read() -> None:
+    angles = np.array([0.0, 0.05, 0.1, 0.12, 1.5, 1.55, 1.6, 3.1, 3.12, 4.6, 4.7, 4.75])
+    months = "January February March April May June July August September October November December"
+    rows = pl.DataFrame(
+        {
+            "group": "month",
+            "hook": "blocks.4.hook_resid_post",
+            "word": months.split(),
+            "x": np.cos(angles),
+            "y": np.sin(angles),
+            "r2": 0.9,
+            "null_high": 0.5,
+        }
+    )
+    drawing = geometry_circles(rows, SMALL)
+    drawing.canvas.draw()
+    boxes = [note.get_window_extent() for note in drawing.axes[0].findobj(Annotation)]
+    assert len(boxes) == 12
+    assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN = 6
 """Panels of a figure, at most."""
-MANY = 8
+MANY = 14
 """Words in a circle, beyond which their names stand at two distances."""
 BRANCHES = 24
 """Latents of one SAE in a tree, at most."""
@@ -33,15 +34,16 @@ def ring(panel: Axes, own: pl.DataFrame) -> None:
     x, y = own["x"].to_numpy(), own["y"].to_numpy()
     panel.plot(np.append(x, x[0]), np.append(y, y[0]), color=FAINT, linewidth=1.2)
     panel.plot(x, y, "o", color=BLUE)
-    reach = 1.7 * max(np.abs(x).max(), np.abs(y).max())
-    for i, (word, left, up) in enumerate(zip(own["word"].to_list(), x, y, strict=True)):
-        # Outwards, every second word farther where there are many: neighbours may lie close.
-        out = (8 + 11 * (i % 2) * (len(own) > MANY)) / max(np.hypot(left, up), 1e-9)
+    radius = np.hypot(x, y).max()
+    reach = 1.75 * radius
+    around = _spread(np.arctan2(y, x))
+    for i, (word, angle) in enumerate(zip(own["word"].to_list(), around, strict=True)):
+        out = (1.25 + 0.2 * (i % 2) * (len(own) > MANY)) * radius
+        left, up = out * np.cos(angle), out * np.sin(angle)
+        panel.plot([x[i], left], [y[i], up], color=GREY, linewidth=0.5, zorder=1)
         panel.annotate(
             words(word),
             (left, up),
-            (out * left, out * up),
-            textcoords="offset points",
             ha="left" if left > 0.4 * abs(up) else "right" if left < -0.4 * abs(up) else "center",
             va="bottom" if up > abs(left) else "top" if up < -abs(left) else "center",
             fontsize=7,
@@ -56,6 +58,20 @@ def ring(panel: Axes, own: pl.DataFrame) -> None:
     panel.set_xlabel(
         f"R² {first['r2']:.2f}; other orders up to {first['null_high']:.2f}", fontsize=8
     )
+
+
+def _spread(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles of names beside points at given angles: in the same order around, none closer to the
+    next than most of an equal share."""
+    order = np.argsort(angles)
+    spread, least = angles[order], 0.85 * 2 * np.pi / len(angles)
+    for _ in range(200):
+        gaps = np.diff(spread, append=spread[0] + 2 * np.pi)
+        push = np.maximum(least - gaps, 0) / 2
+        spread = spread - push + np.roll(push, 1)
+    names = np.empty_like(angles)
+    names[order] = spread
+    return names
 
 
 def of_latent_circles(
@@ -258,14 +274,15 @@ def geometry_periods(rows: pl.DataFrame, settings: Figures) -> Drawing:
     shown = rows.partition_by("line", "sae", "of", maintain_order=True)
     drawing, axes = panels(len(shown), settings, 2.6, share_x=False, share_y=False)
     for panel, own in zip(axes, shown, strict=True):
-        panel.plot(own["value"].to_numpy(), own["place"].to_numpy(), ".", color=BLUE, alpha=0.6)
+        opacity = min(0.6, max(0.08, 200 / len(own)))  # where dots lie upon each other
+        panel.plot(own["value"].to_numpy(), own["place"].to_numpy(), ".", color=BLUE, alpha=opacity)
         panel.axhline(0, color=INK, linewidth=0.8)
         first = own.row(0, named=True)
         panel.set_title(f"{words(first['line'])}, {words(first['sae'])}\nby {first['of']}")
         panel.set_xlabel(
-            f"number of the latent (rank correlation {first['rank']:.2f}; null up to "
-            f"{first['null_high']:.2f})",
-            fontsize=7.5,
+            f"number of the latent\nrank correlation {first['rank']:.2f}, null up to "
+            f"{first['null_high']:.2f}",
+            fontsize=8,
         )
         panel.set_ylabel("cosine with the line")
     return drawing
