@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saeflow.errors import SaeflowError
 from saeflow.models.chat import places, prompt_text, template_length
-from saeflow.models.running import capture
+from saeflow.models.running import capture, not_finite
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Message
@@ -109,7 +109,8 @@ def read_at(
         name: of the prompts, for messages.
 
     Raises:
-        SaeflowError: a prompt is empty, or longer than the model's context.
+        SaeflowError: a prompt is empty, or longer than the model's context, or what is read is NaN
+            or infinite.
     """
     behind = template_length(lm.tokenizer)
     rows = [lm.tokenize(prompt_text(prompt, lm.tokenizer)) for prompt in prompts]
@@ -123,4 +124,7 @@ def read_at(
     for (number,), seen in read_rows(lm, rows, position, hooks, spoken, 1):
         each = {hook: tensor[0] for hook, tensor in seen.items()}
         means = {hook: tensor.mean(0).cpu() for hook, tensor in each.items()}
+        for hook, mean in means.items():
+            if not mean.isfinite().all():
+                raise not_finite(lm, f"{name}: the activation at {hook}")
         yield ReadPrompt(means, each, rows[number])

@@ -123,7 +123,9 @@ def test_a_count_is_paid_for_by_number_with_a_slope_for_every_latent_that_is_on(
 
 
 def test_a_vector_at_which_no_latent_fires_is_refused() -> None:
-    with pytest.raises(SaeflowError, match="no latent of the SAE fires at a task vector"):
+    with pytest.raises(
+        SaeflowError, match=r"no latent of the SAE fires .* name other SAEs in tasks"
+    ):
         start_of(planted_sae("jumprelu"), torch.zeros(48))
 
 
@@ -139,6 +141,26 @@ def test_each_planted_latent_alone_does_its_own_task_and_harms_the_others(folder
     assert (executing["fires_at"] == "separator").all()
     assert (executing["rate"] > executing["elsewhere"]).all()
     assert executing["words"].list.len().to_list() == [5] * 3
+
+
+def test_latents_of_a_task_that_cleaning_left_nothing_of_are_not_added(folder: Path) -> None:
+    lm, sae, pairs = planted_model(), planted_sae("topk"), splits()
+    codes = {task: compared(folder, "topk", task).codes for task in TASKS}
+    codes["one"] = codes["one"].clear()
+    tables = look(lm, sae, HOOK, pairs, codes, PROMPTS, VECTORS, CLEANING, 0)
+    assert tables.latents.filter(task="one", kind="detection").height > 0
+    assert set(tables.specificity["of"]) == {"two", "three"}
+    assert (tables.specificity["amount"] > 0).all()
+
+
+def test_latents_are_told_where_a_token_spans_the_end_of_every_output(folder: Path) -> None:
+    lm, sae = planted_model(), planted_sae("topk")
+    joined = PROMPTS.model_copy(update={"template": "{input} -> {output}; "})
+    codes = {"one": compared(folder, "topk", "one").codes}
+    own = {"one": splits()["one"]}
+    tables = look(lm, sae, HOOK, own, codes, joined, VECTORS, CLEANING, 0)
+    assert set(tables.firing["place"]) == {"input", "separator"}
+    assert set(tables.latents["kind"]) == {"execution"}
 
 
 def test_sums_of_equal_numbers_stand_beside_the_cleaned_one(folder: Path) -> None:

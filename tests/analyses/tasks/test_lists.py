@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import get_args
@@ -98,6 +99,39 @@ def test_a_file_that_holds_no_pairs_is_refused(
         (tmp_path / name).write_text(text)
     with pytest.raises(SaeflowError, match=message):
         read(tmp_path / name)
+
+
+def test_a_quote_that_is_never_closed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text('input,output\n"a,b\n' + "c,d\n" * 500)
+    usual = csv.field_size_limit(1_000)  # else it takes a large file
+    try:
+        with pytest.raises(SaeflowError, match=r"is no CSV .* look for a quote that is open"):
+            read(tmp_path / "own.csv")
+    finally:
+        csv.field_size_limit(usual)
+
+
+def test_only_line_breaks_end_a_row_whatever_else_a_word_holds(tmp_path: Path) -> None:
+    rows = [
+        ("naïve", "ingénue"),
+        ("soft\u00adhyphen", "dash"),
+        ("next\u0085line", "unit\u2028mark"),
+    ]
+    (tmp_path / "own.csv").write_text(
+        "\ufeffinput,output\r\n" + "".join(f"{a},{b}\r\n" for a, b in rows), encoding="utf-8"
+    )
+    assert read_task(tmp_path / "own.csv") == [Pair(*row) for row in rows]
+
+
+def test_more_examples_than_pairs_to_learn_from_are_refused_as_the_list_is_read(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, many())
+    assert read(path, TaskPrompts(shots=11))
+    with pytest.raises(
+        SaeflowError, match=r"tasks\.prompts\.shots: 12 examples beside .* 12 pairs"
+    ):
+        read(path, TaskPrompts(shots=12))
 
 
 def test_an_output_that_holds_the_mark_of_the_other_template_is_refused(tmp_path: Path) -> None:

@@ -54,6 +54,12 @@ def test_an_output_without_tokens_is_refused() -> None:
         question(lm, Shown([], Pair("cat", "house")), PLAIN, PLAIN.template, "own")
 
 
+def test_an_input_without_tokens_is_refused() -> None:
+    lm = tiny_language_model("llama")
+    with pytest.raises(SaeflowError, match="no tokens for the input 'дом' of 'own'"):
+        question(lm, Shown([], Pair("дом", "cat")), PLAIN, PLAIN.template, "own")
+
+
 def test_a_prompt_beyond_the_context_is_refused() -> None:
     lm = tiny_language_model("llama")
     with pytest.raises(SaeflowError, match=r"set fewer tasks\.prompts\.shots"):

@@ -9,7 +9,7 @@ import torch
 from planted_tasks import PROMPTS, VECTORS, planted_model, splits, vectors_in
 from tiny_models import tiny_language_model
 
-from saeflow.analyses.tasks.answering import Answers
+from saeflow.analyses.tasks.answering import Answers, Frozen, answer
 from saeflow.analyses.tasks.prompts import Question
 from saeflow.analyses.tasks.shares import Ends, Shares
 from saeflow.analyses.tasks.sweep import layers_of, sweep
@@ -21,6 +21,7 @@ from saeflow.analyses.tasks.vectors import (
 )
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach
+from saeflow.models.reading import read_at
 from saeflow.models.running import capture, logits
 
 
@@ -138,3 +139,25 @@ def test_shares_lie_between_the_ends_and_are_null_where_there_is_no_gap() -> Non
     assert noisy.low < noisy.value < noisy.high
     none = Shares(Ends(Answers(few, right), Answers(zero, right)), 400, 0.95, 0, "one")
     assert none.row(half)["recovered"] is None
+
+
+def test_prompts_beyond_the_context_are_refused_before_any_is_read() -> None:
+    long = PROMPTS.model_copy(update={"before": "x1 " * 300})
+    with pytest.raises(SaeflowError, match=r"a prompt of 'one' has .* set fewer tasks\.prompts"):
+        read_vectors(planted_model(), splits(), long, VECTORS, 0)
+
+
+def test_what_is_read_of_a_model_that_gives_nan_is_refused() -> None:
+    lm = tiny_language_model("llama")
+    with torch.no_grad():
+        lm.blocks[1].mlp.down_proj.weight.fill_(torch.nan)
+    questions = [Question([0, 5, 6, 7], [8, 9], 2)]
+    with pytest.raises(SaeflowError, match=r"tasks: the loss of .* is NaN or infinite"):
+        answer(lm, questions)
+    with pytest.raises(SaeflowError, match="tasks: the loss, with a vector added, of"):
+        Frozen(lm, questions, 0).with_added(torch.zeros(32))
+    hook = "blocks.1.hook_resid_post"
+    with pytest.raises(
+        SaeflowError, match=f"own: the activation at {hook} of .* check its weights"
+    ):
+        next(read_at(lm, ["the cat"], "last", [hook], "own"))

@@ -20,7 +20,7 @@ from saeflow.artifacts import sealed
 from saeflow.corpora.labelled import read_labelled, without_repeats
 from saeflow.errors import SaeflowError
 from saeflow.models.reading import read_at
-from saeflow.models.running import capture
+from saeflow.models.running import capture, not_finite
 from saeflow.seals import stamp
 from saeflow.seeds import numpy_generator
 from saeflow.tensors import read_tensors
@@ -94,7 +94,7 @@ def read_words(
     """Activations of every word's last token in every template, by hook, float32.
 
     Raises:
-        SaeflowError: as `filled`, or two words are the same to the model.
+        SaeflowError: as `filled`; two words are the same to the model, or it gives NaN.
     """
     shape = (len(group.texts), len(group.members), lm.d_model)
     read = {hook: torch.empty(shape) for hook in hooks}
@@ -110,6 +110,8 @@ def read_words(
             seen = capture(lm, torch.tensor([tokens], device=lm.device), hooks)
             for hook in hooks:
                 read[hook][row, column] = seen[hook][0, place].float().cpu()
+                if not read[hook][row, column].isfinite().all():
+                    raise not_finite(lm, f"geometry.points.groups: the activation at {hook}")
     return read
 
 

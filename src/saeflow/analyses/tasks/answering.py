@@ -10,7 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from saeflow.models.running import final_states, padded, run_prefix, suffix_states, unembed
+from saeflow.models.running import (
+    final_states,
+    not_finite,
+    padded,
+    run_prefix,
+    suffix_states,
+    unembed,
+)
 
 if TYPE_CHECKING:
     from saeflow.analyses.tasks.prompts import Question
@@ -76,9 +83,8 @@ def answers_of(
 
 def answer(lm: LanguageModel, questions: Sequence[Question]) -> Answers:
     """What the model says by itself."""
-    return _joined(
-        answers_of(lm, final_states(lm, rows.tokens), rows) for rows in _batches(lm, questions)
-    )
+    batches = _batches(lm, questions)
+    return _joined(lm, (answers_of(lm, final_states(lm, rows.tokens), rows) for rows in batches))
 
 
 class Frozen:
@@ -99,7 +105,8 @@ class Frozen:
     @torch.no_grad()
     def with_added(self, vector: Float[Tensor, " d_model"]) -> Answers:
         """What the model says when a vector is added at every prompt's separator."""
-        return _joined(self._run(rows, resid, vector) for rows, resid in self._batches)
+        parts = (self._run(rows, resid, vector) for rows, resid in self._batches)
+        return _joined(self.lm, parts, ", with a vector added,")
 
     def losses(self, vector: Float[Tensor, " d_model"]) -> Float[Tensor, " prompts"]:
         """Losses with that vector, through which a gradient flows back to it, and to nothing
@@ -124,6 +131,8 @@ def _batches(lm: LanguageModel, questions: Sequence[Question]) -> list[Rows]:
     ]
 
 
-def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> Answers:
-    losses, right = zip(*parts, strict=True)
-    return Answers(torch.cat(losses).cpu(), torch.cat(right).cpu())
+def _joined(lm: LanguageModel, parts: Iterable[tuple[Tensor, Tensor]], added: str = "") -> Answers:
+    losses, right = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
+    if not losses.isfinite().all():
+        raise not_finite(lm, f"tasks: the loss{added}")
+    return Answers(losses, right)

@@ -22,6 +22,7 @@ from torch import Tensor
 from saeflow.analyses.tasks.answering import Answers, Frozen
 from saeflow.analyses.tasks.shares import mean_loss, standard_error
 from saeflow.errors import SaeflowError
+from saeflow.models.running import not_finite
 
 if TYPE_CHECKING:
     from saeflow.analyses.tasks.prompts import Question
@@ -102,7 +103,10 @@ def start_of(sae: SAE, vector: Float[Tensor, " d_model"]) -> Start:
     codes = sae.encode(vector[None])[0].float()
     latents = codes.nonzero()[:, 0]
     if not len(latents):
-        raise SaeflowError("tasks.cleaning: no latent of the SAE fires at a task vector")
+        raise SaeflowError(
+            "tasks.cleaning: no latent of the SAE fires at the vector of this task, so that there "
+            "is nothing to clean; name other SAEs in tasks.cleaning.saes, or leave the task out"
+        )
     floor = _floor(sae, vector, codes)[latents]
     counts = sae.architecture != "standard"
     # a code on its floor would have nothing to lose
@@ -172,6 +176,8 @@ def clean(
             goal = batch.losses(vector).mean() + penalty * start.price(shares)
             (shares.grad,) = torch.autograd.grad(goal, shares)
             optimiser.step()
+            if not shares.isfinite().all():  # which no latent would be left of
+                raise not_finite(lm, "tasks.cleaning: the gradient")
             if progress:
                 progress(number * asked.steps + step + 1, len(asked.penalties) * asked.steps)
         points.append(_point(start, shares.detach(), rows, penalty, validation))

@@ -110,14 +110,15 @@ def fired(
         tokens, places = places_of(lm, each, prompts, prompts.template, task)
         held = capture(lm, torch.tensor([tokens], device=lm.device), [hook])[hook][0]
         for part, own in places.items():
-            codes = sae.encode(held[torch.tensor(own, device=lm.device)]).double().cpu().numpy()
+            at = torch.tensor(own, dtype=torch.long, device=lm.device)  # there may be none
+            codes = sae.encode(held[at]).double().cpu().numpy()
             number[part] += len(own)
             times[part] += (codes > 0).sum(axis=0)
             sums[part] += codes.sum(axis=0)
     return {
         part: Fired(times[part] / n, sums[part] / n, n)
         for part, n in number.items()
-        if n  # a token may span the end of every input
+        if n  # a token may span the end of every input, or of every output
     }
 
 
@@ -135,7 +136,8 @@ def look(
     """Look at the latents that cleaning left, and at those that fire at the answers of one task.
 
     Alone, a latent is added as far as the cleaned vector of its task is long, so that what one
-    latent does is not told by how little of it there was.
+    latent does is not told by how little of it there was. Where cleaning left nothing of a task,
+    there is no such length, and its latents are not added.
 
     Args:
         codes: tables of `saeflow.analyses.tasks.comparing.CODES` by task.
@@ -149,8 +151,8 @@ def look(
         )
         for task, table in codes.items()
     }
-    listed = [*_executing(chosen, own.shown), *_detecting(firing, own.shown)]
     amounts = {task: _length(sae, table) for task, table in chosen.items()}
+    listed = [*_executing(chosen, own.shown), *_detecting(firing, own.shown)]
     layer = int(hook.split(".")[1])
     rows: list[dict[str, object]] = []
     for task, pairs in splits.items():
@@ -158,7 +160,8 @@ def look(
         frozen = Frozen(lm, asked_for(lm, pairs, "test", prompts, task), layer)
         shares = Shares(test.ends, asked.draws, asked.level, seed, task)
         for each in listed:
-            amount = amounts[each.task]
+            if not (amount := amounts[each.task]):
+                continue
             answers = frozen.with_added(amount * sae.W_dec[each.latent].float())
             mean = shares.recovered(answers)
             rows.append(
@@ -197,10 +200,11 @@ def _executing(chosen: Mapping[str, pl.DataFrame], shown: int) -> list[Listed]:
 
 def _detecting(firing: Mapping[str, Mapping[str, Fired]], shown: int) -> list[Listed]:
     """The latents whose rate at a task's answers is farthest above that at inputs and at the
-    answers of every other task."""
+    answers of every other task; none of a task whose outputs no token ends with."""
     listed = []
-    for task, own in firing.items():
-        beside = [other["output"].rate for name, other in firing.items() if name != task]
+    ended = {task: own for task, own in firing.items() if "output" in own}
+    for task, own in ended.items():
+        beside = [other["output"].rate for name, other in ended.items() if name != task]
         if "input" in own:
             beside.append(own["input"].rate)
         above = own["output"].rate - np.max(beside, axis=0) if beside else own["output"].rate

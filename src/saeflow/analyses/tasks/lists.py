@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,9 +54,12 @@ def read_lists(
         SaeflowError: a file cannot be read, or a task cannot be shown in this template; one
             sentence.
     """
-    return {
-        task: _split(_checked(own, prompts, task, files), own, task, seed) for task in own.names
-    }
+    splits = {}
+    for task in own.names:
+        split = _split(_checked(own, prompts, task, files), own, task, seed)
+        check_shots(split["train"], prompts.shots)
+        splits[task] = split
+    return splits
 
 
 def _checked(
@@ -136,7 +140,10 @@ def _of_json(path: Path, text: str) -> Sequence[object]:
 
 
 def _of_csv(path: Path, text: str) -> Sequence[object]:
-    rows = list(csv.DictReader(text.splitlines(keepends=True)))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise SaeflowError(f"{path}: is no CSV ({error}); look for a quote that is open") from None
     if rows and not {"input", "output"} <= rows[0].keys():
         raise SaeflowError(
             f"{path}: must have the columns input and output; it has {', '.join(map(str, rows[0]))}"
@@ -160,6 +167,19 @@ def _split(pairs: Sequence[Pair], own: TaskLists, task: str, seed: int) -> Split
             split[name] += groups[place]
     check_disjoint(split, task)
     return split
+
+
+def check_shots(pool: Sequence[Pair], shots: int) -> None:
+    """See that so many examples can be drawn.
+
+    Raises:
+        SaeflowError: the pool is too small.
+    """
+    if len(pool) <= shots:
+        raise SaeflowError(
+            f"tasks.prompts.shots: {shots} examples beside the one that is asked for cannot be "
+            f"drawn from {len(pool)} pairs; set fewer, or add pairs"
+        )
 
 
 def check_disjoint(split: Split, task: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from saeflow.analyses.tasks.lists import check_shots
 from saeflow.analyses.tasks.settings import parted
 from saeflow.errors import SaeflowError
 
@@ -55,10 +56,16 @@ def question(
     """A prompt and its right output as tokens.
 
     Raises:
-        SaeflowError: a token spans the separator's end, the output is nothing that the model has
-            tokens for, or the prompt is longer than the model's context.
+        SaeflowError: a token spans the separator's end, the model has no tokens for the input or
+            the output, or the prompt is longer than the model's context.
     """
     text = text_of(shown, prompts, template)
+    unknown = lm.tokenizer.unk_token_id
+    if unknown is not None and unknown in lm.tokenize(shown.asked.input, bos=False):
+        raise SaeflowError(
+            f"tasks: the model has no tokens for the input {shown.asked.input!r} of '{task}'; "
+            "leave the pair out"
+        )
     blanks = parted(template)[2]
     until, answer = tokens_behind(lm, text, blanks + shown.asked.output, task)
     if len(until) + len(answer) > lm.context:
@@ -125,11 +132,7 @@ def with_examples(
     Raises:
         SaeflowError: the pool is too small.
     """
-    if len(pool) <= shots:
-        raise SaeflowError(
-            f"tasks.prompts.shots: {shots} examples beside the one that is asked for cannot be "
-            f"drawn from {len(pool)} pairs; set fewer, or add pairs"
-        )
+    check_shots(pool, shots)
     prompts = []
     for pair in asked:
         others = [each for each in pool if each.input != pair.input]

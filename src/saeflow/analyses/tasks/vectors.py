@@ -79,6 +79,9 @@ def read_means(
             asked, pool, prompts.shots, _draws(seed, task, "placebo"), exchanged=True
         ),
     }
+    for shown in kinds.values():
+        for each in shown:  # so that what is wrong is told before hundreds of passes
+            question(lm, each, prompts, prompts.template, task)
     stream = [f"blocks.{layer}.hook_resid_post" for layer in range(lm.n_layers)]
     of_heads = [f"blocks.{layer}.attn.hook_z" for layer in range(lm.n_layers)]
     means: dict[str, Tensor] = {}
