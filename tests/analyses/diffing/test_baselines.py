@@ -176,7 +176,7 @@ def test_models_of_other_tokens_or_another_width_are_refused() -> None:
         check_comparable(*pair, np.array([[0, 64]]))
 
 
-def test_a_direction_that_is_zero_raises_no_tokens_and_agrees_with_none() -> None:
+def test_where_nothing_differs_no_tokens_and_no_places_are_told() -> None:
     """Of one model twice, and at positions that no text has."""
     first = sources()[0]
     same = Text([first, first._replace(name="again")], stories(4))
@@ -186,6 +186,10 @@ def test_a_direction_that_is_zero_raises_no_tokens_and_agrees_with_none() -> Non
     assert measured.table["split_half"].is_null().all()
     assert measured.spectrum["cosine"].is_null().all()
     assert lens_table(first.lm, measured, 3).is_empty()
+    apart = measure_divergence(same, far, RESAMPLED, 0)
+    assert apart.table.filter(measure="kl")["value"].max() == 0
+    assert apart.places.is_empty()
+    assert apart.tokens.is_empty()
     other = measure_differences(text(stories(4)), far)
     assert other.table["split_half"].drop_nulls().abs().max() > 0
     told = lens_table(first.lm, other, 3).filter(kind="position")["number"]

@@ -195,9 +195,24 @@ def test_directions_and_logits_are_dreamed_of_without_an_sae(tmp_path: Path) -> 
     wrong = Dreaming.model_validate({"targets": {"logits": {"a": {"token": "lizard"}}}})
     with pytest.raises(SaeflowError, match="'lizard' is no token"):
         without_sae(LM, HOOK, wrong, {})
-    save_file({"vector": torch.ones(3)}, file)
-    with pytest.raises(SaeflowError, match="one vector of width"):
-        without_sae(LM, HOOK, asked, {"way": file})
+    for wrong_vector in (torch.ones(3), torch.zeros(LM.d_model), torch.full((LM.d_model,), np.nan)):
+        save_file({"vector": wrong_vector}, file)
+        with pytest.raises(SaeflowError, match="one vector of width"):
+            without_sae(LM, HOOK, asked, {"way": file})
+
+
+def test_a_search_for_another_token_is_made_anew(tmp_path: Path) -> None:
+    def of(token: str) -> pl.DataFrame:
+        targets = {"logits": {"next": {"token": token}}}
+        asked = Dreaming.model_validate({**ASKED, "targets": targets}, strict=False)
+        windows = ContextWindows.read(None, 0)
+        parts = Parts(tmp_path, "searches", ("analyses/dreaming",))
+        work = Workshop(LM, asked, 0, windows, parts, tmp_path / "search.pt")
+        return dream(work, without_sae(LM, HOOK, asked, {}))["fronts"]
+
+    first = of("w4")
+    assert not of("w9")["value"].equals(first["value"])
+    assert of("w4").equals(first)
 
 
 def test_prompts_are_as_distinct_as_their_tokens() -> None:

@@ -213,7 +213,8 @@ def test_projections_and_decoder_rows_are_products_with_unit_vectors() -> None:
 
 def test_logits_are_told_against_a_token_or_the_largest_other() -> None:
     lm, prompts = tiny_lm(), prompts_of(2)
-    objective = LogitObjective([7, 7], [12, -1], lm.device)
+    pairs = [Target("pair", "logits", tokens=(7, 12)), Target("next", "logits", tokens=(7, -1))]
+    objective = LogitObjective(pairs, lm.device)
     values = Scorer(lm, FRAME, objective, "end").score(prompts, torch.tensor([0, 1])).values
     last = logits(lm, whole(prompts))[:, -1]
     others = torch.cat([last[1, :7], last[1, 8:]])

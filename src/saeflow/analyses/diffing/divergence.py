@@ -150,7 +150,7 @@ def _largest(text: Text, kl: Float64[np.ndarray, "blocks pos"], k: int, size: in
     """The places where the models differ most, with what each would say."""
     base, tuned = (source.lm for source in text.sources)
     flat = np.nan_to_num(kl, nan=-1.0).ravel()
-    order = [place for place in np.argsort(-flat, kind="stable")[:k] if flat[place] >= 0]
+    order = [place for place in np.argsort(-flat, kind="stable")[:k] if flat[place] > 0]
     rows = []
     for rank, place in enumerate(order):
         block, position = divmod(int(place), kl.shape[1])
@@ -180,8 +180,8 @@ def _by_token(
     words = vocabulary(lm.tokenizer, of_token.shape[1])
     texts = dict(zip(words.ids.tolist(), words.texts, strict=True))
     sums, counts = of_token
-    order = [token for token in np.argsort(-sums, kind="stable")[:k] if counts[token]]
-    whole = max(sums.sum(), np.finfo(float).tiny)
+    order = [token for token in np.argsort(-sums, kind="stable")[:k] if sums[token] > 0]
+    whole = sums.sum()
     rows = [
         (int(t), texts.get(int(t), ""), sums[t] / counts[t], int(counts[t]), sums[t] / whole)
         for t in order

@@ -29,6 +29,7 @@ class Target:
         latents: of a latent or of several.
         combine: what is made of several.
         scale: in units of which values are weighed against cross-entropy.
+        tokens: of logits, the token and that it is held against, -1 for the largest of all others.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Target:
     latents: tuple[int, ...] = ()
     combine: Combine = "sum"
     scale: float = 1.0
+    tokens: tuple[int, ...] = ()
 
 
 class Objective(Protocol):
@@ -119,15 +121,14 @@ class LogitObjective:
     """The logit of a token less that of another, or less the largest of all others.
 
     Args:
-        tokens: of each target.
-        against: of each target the other token; -1 for the largest of all others.
+        targets: with their tokens.
         device: of the model.
     """
 
-    def __init__(self, tokens: Sequence[int], against: Sequence[int], device: torch.device) -> None:
+    def __init__(self, targets: Sequence[Target], device: torch.device) -> None:
         self.hook: str | None = None
-        self._tokens = torch.tensor(tokens, device=device)
-        self._against = torch.tensor(against, device=device)
+        pairs = torch.tensor([target.tokens for target in targets], device=device)
+        self._tokens, self._against = pairs.unbind(1)
 
     def along(
         self, read: Float[Tensor, "rows pos d_vocab"], of: Int[Tensor, " rows"]

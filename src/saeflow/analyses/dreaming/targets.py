@@ -88,20 +88,25 @@ def without_sae(
                 if (text := getattr(each, key)) is not None and text not in ids:
                     place = f"dreaming.targets.logits.{name}.{key}"
                     raise SaeflowError(f"{place}: {text!r} is no token of this model")
-        every = asked.targets.logits.values()
-        against = [-1 if each.against is None else ids[each.against] for each in every]
-        objective = LogitObjective([ids[each.token] for each in every], against, lm.device)
-        named = [Target(name, "logits") for name in asked.targets.logits]
-        groups.append(Group(objective, named, "end"))
+        named = [
+            Target(
+                name,
+                "logits",
+                tokens=(ids[each.token], -1 if each.against is None else ids[each.against]),
+            )
+            for name, each in asked.targets.logits.items()
+        ]
+        groups.append(Group(LogitObjective(named, lm.device), named, "end"))
     return groups
 
 
 def _vector(lm: LanguageModel, name: str, path: Path) -> torch.Tensor:
     vectors = [tensor for tensor in read_tensors(path).values() if tensor.numel() > 1]
-    if len(vectors) != 1 or vectors[0].numel() != lm.d_model or not vectors[0].any():
+    whole = len(vectors) == 1 and bool(vectors[0].any() and vectors[0].isfinite().all())
+    if not whole or vectors[0].numel() != lm.d_model:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in vectors) or "nothing"
         raise SaeflowError(
-            f"{path}: holds {shapes}, and direction '{name}' is one vector of width {lm.d_model} "
-            "that is not zero"
+            f"{path}: holds {shapes}, and direction '{name}' is one vector of width {lm.d_model}, "
+            "of finite numbers that are not all zero"
         )
     return vectors[0].reshape(1, -1).float().to(lm.device)
