@@ -120,7 +120,7 @@ rule label_crosscoder:
     params:
         settings=settings("labels", "wording"),
     shell:
-        "saeflow labels crosscoder from-tokens"
+        "saeflow labels from-decoders"
         " --latents {input.latents:q}"
         " --decoders {input.decoders:q}"
         " --contexts {input.contexts:q}"
@@ -307,7 +307,7 @@ if STUDY.diffing:
             dtype=STUDY.model.dtype,
             seed=STUDY.seed,
         shell:
-            "saeflow labels crosscoder gather"
+            "saeflow labels gather-of-models"
             " --latents {input.latents:q}"
             " {params.models:q}"
             ' --sae "$(dirname {input.sae:q})"'

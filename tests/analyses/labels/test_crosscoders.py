@@ -62,11 +62,11 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = [f"--{name}={root / name}.parquet" for name in ("decoders", "contexts")]
     chosen = root / "chosen.parquet"
     made = [f"--chosen={chosen}", f"--output={root / 'tokens.parquet'}"]
-    invoke(app, "crosscoder", "from-tokens", latents, *files, "--settings={}", *made)
+    invoke(app, "from-decoders", latents, *files, "--settings={}", *made)
     passages = root / "passages.parquet"
     asked = [f"--settings={json.dumps(PASSED)}", f"--classes={classes}", seed]
     drawn = [f"--latents={chosen}", "--sae-name=both", f"--output={passages}"]
-    invoke(app, "crosscoder", "gather", *read, *asked, *drawn)
+    invoke(app, "gather-of-models", *read, *asked, *drawn)
     prompts = f"--prompts={Path(__file__).parents[3] / 'workflow/labels/asking.yaml'}"
     scores = f"--settings={json.dumps({'kinds': ['simulation', 'generation'], 'simulated': 4})}"
     tested = [f"--passages={passages}", f"--sae={root / 'sae'}", f"--model={root / 'base'}"]

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel
 
 app = typer.Typer(help="Label latents in words.", no_args_is_help=True)
-app.add_typer(crosscoder_command.app, name="crosscoder")
+app.command("from-decoders")(crosscoder_command.from_decoders)
+app.command("gather-of-models")(crosscoder_command.gather_of_models)
 
 Latents = Annotated[Path, typer.Option(help="latents.parquet: which latents get labels.")]
 Activity = Annotated[Path, typer.Option(help="latents.parquet of where latents fire.")]

@@ -1,5 +1,5 @@
-"""``saeflow labels crosscoder``: words for latents of crosscoders, from what `diffing` tells of
-them."""
+"""``saeflow labels from-decoders`` and ``gather-of-models``: words for latents of crosscoders, from
+what `diffing` tells of them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,8 @@ from saeflow import options
 from saeflow.analyses.diffing.settings import Classes
 from saeflow.analyses.labels.settings import Passages, TokenWording
 
-app = typer.Typer(help="Label latents of crosscoders.", no_args_is_help=True)
 
-
-@app.callback()
-def stage() -> None:
-    """Label latents of crosscoders."""
-
-
-@app.command("from-tokens")
-def from_tokens(
+def from_decoders(
     latents: Annotated[Path, typer.Option(help="latents.parquet of diffing.")],
     decoders: Annotated[Path, typer.Option(help="decoders.parquet of diffing.")],
     contexts: Annotated[Path, typer.Option(help="contexts.parquet of diffing.")],
@@ -46,8 +38,7 @@ def from_tokens(
     write_table(output, labels, LABELS)
 
 
-@app.command()
-def gather(
+def gather_of_models(
     latents: Annotated[Path, typer.Option(help="Which latents get labels.")],
     model: Annotated[
         list[Path], typer.Option("--model", help="Folder of every model that is read.")
