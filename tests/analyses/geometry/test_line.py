@@ -125,6 +125,8 @@ def test_random_directions_stay_below_the_cosine_that_is_named():
     draw = np.random.default_rng(0).standard_normal((20_000, 40))
     share = np.abs(draw[:, 0]) / np.linalg.norm(draw, axis=1)
     assert np.mean(share < random_cosine(40, 0.95)) == pytest.approx(0.95, abs=0.005)
+    largest = np.abs(draw[:, :10]).max(1) / np.linalg.norm(draw, axis=1)
+    assert 0.95 <= np.mean(largest < random_cosine(40, 0.95, 10)) <= 0.965
 
 
 def test_few_blocks_are_refused():

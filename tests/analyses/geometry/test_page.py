@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import report_study
 import torch
@@ -13,6 +14,7 @@ from planted_circle import HOOK, NULLS, POINTS, planted_tables
 from planted_latents import LATENTS, planted_latent_tables
 
 from saeflow.analyses.geometry.fitting import fit_all
+from saeflow.analyses.geometry.page import clearest
 from saeflow.analyses.geometry.reading import Read, save_activations
 from saeflow.tables import write_table
 
@@ -79,3 +81,44 @@ def test_a_line_that_fits_every_text_in_sample_is_no_line_where_blocks_are_held_
     text = " ".join((output / "geometry.html").read_text().split())
     assert "The line of time says no more than numbers exchanged between blocks" in text
     assert "What a line says of texts that it was fitted to is no evidence" in text
+
+
+def test_theclearest_of_many_hooks_must_be_clearer_than_one() -> None:
+    draw = np.random.default_rng(0)
+    rows = [("ring", f"blocks.{layer}.hook_resid_post", r2, 0.03)
+            for layer, r2 in enumerate(draw.uniform(0.5, 0.8, 12))]  # fmt: skip
+    table = pl.DataFrame(rows, schema=["group", "hook", "r2", "p"], orient="row")
+    ((row, stands, told),) = clearest(table, "group", 0.95)
+    assert row["r2"] == table["r2"].max()
+    assert not stands
+    assert told == "p = 0.030 at the clearest of 12 hooks"
+    ((_, stands, told),) = clearest(table.head(1), "group", 0.95)
+    assert stands
+    assert told == "p = 0.030"
+
+
+def test_texts_whose_times_are_alike_are_in_some_order_along_any_line(tmp_path: Path) -> None:
+    """Lines of exchanged numbers order texts of two times as well as the line does."""
+    draw = np.random.default_rng(1)
+    values, apart = np.arange(60.0), draw.standard_normal((2, 16))
+    later = np.repeat([0, 1], 30)
+    tensors = {
+        f"lines/time/{HOOK}": torch.from_numpy(draw.standard_normal((60, 16))),
+        "lines/time/values": torch.from_numpy(values),
+        "lines/time/confounds": torch.from_numpy(draw.standard_normal((60, 2))),
+        "lines/time/groups": torch.arange(60),
+    }
+    again = {
+        HOOK: torch.from_numpy(5 * apart[later] + draw.standard_normal((60, 16))),
+        "values": torch.from_numpy(1000.0 * later + draw.uniform(0, 10, 60)),
+        "confounds": torch.zeros(60, 2),
+        "groups": torch.arange(60),
+    }
+    tensors |= {f"lines/time/again/{key}": tensor for key, tensor in again.items()}
+    save_activations(tmp_path / "random.safetensors", tensors)
+    points, nulls = POINTS.model_copy(update={"groups": {}}), NULLS.model_copy()
+    tables = fit_all(Read(tmp_path / "random.safetensors"), points, nulls, [HOOK], 0)
+    row = tables["read_off"].row(0, named=True)
+    assert row["rank_low"] > 0 or row["rank_high"] < 0  # texts alone would have it told
+    assert row["null_low"] < row["rank"] < row["null_high"]
+    assert row["p"] > 0.1

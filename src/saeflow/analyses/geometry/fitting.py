@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float64
 
 from saeflow.analyses.geometry.circle import (
     best_plane,
@@ -18,10 +19,12 @@ from saeflow.analyses.geometry.circle import (
 from saeflow.analyses.geometry.line import (
     METHODS,
     HeldOut,
+    LineFitting,
     angles,
     beyond,
     block_interval,
     blocks_of,
+    exchanged_blocks,
     fit_line,
     line_null,
     r_squared,
@@ -96,6 +99,9 @@ READ_OFF = {
     "rank": pl.Float64,
     "rank_low": pl.Float64,
     "rank_high": pl.Float64,
+    "null_low": pl.Float64,
+    "null_high": pl.Float64,
+    "p": pl.Float64,
 }
 SCHEMAS = {
     "circles": CIRCLES,
@@ -229,26 +235,44 @@ def _line(
             tables.held_out.extend((name, hook, "held out", *pair) for pair in pairs)
     direction = fit_line(points, values, "ridge").direction
     variance = np.linalg.svd(points - points.mean(axis=0), compute_uv=False) ** 2
-    random = random_cosine(points.shape[1], nulls.level)
-    for i, cosine in enumerate(angles(direction, points, nulls.components)):
-        share = float(variance[i] / variance.sum())
+    cosines = angles(direction, points, nulls.components)
+    random = random_cosine(points.shape[1], nulls.level, len(cosines))
+    for i, cosine in enumerate(cosines):
+        share = float(variance[i] / max(variance.sum(), 1e-300))
         tables.angles.append((name, hook, i, share, float(cosine), random))
-    for other in asked.lines[name].read_off:
-        _read_off(read.line(name, [hook], other), line, (name, hook, other), nulls, seed, tables)
+    if others := asked.lines[name].read_off:
+        numbers = [exchanged_blocks(values, blocks, generator) for _ in range(nulls.block_orders)]
+        fitting = LineFitting(points)
+        elsewhere = np.stack([fitting.fit(each, "ridge").direction for each in numbers])
+        for other in others:
+            key = (name, hook, other)
+            _read_off(read.line(name, [hook], other), line, elsewhere, key, nulls, seed, tables)
 
 
 def _read_off(
-    other: Line, line: Line, key: tuple[str, str, str], nulls: Nulls, seed: int, tables: _Tables
+    other: Line,
+    line: Line,
+    elsewhere: Float64[np.ndarray, "orders d"],
+    key: tuple[str, str, str],
+    nulls: Nulls,
+    seed: int,
+    tables: _Tables,
 ) -> None:
-    """Numbers of other texts by a line that nothing of them was fitted to."""
+    """Numbers of other texts by a line that nothing of them was fitted to, beside lines of
+    exchanged numbers: texts of a time are alike, and in some order along any line."""
     _, hook, _ = key
-    predicted = fit_line(line.points[hook], line.values, "ridge").numbers(other.points[hook])
+    points = other.points[hook]
+    predicted = fit_line(line.points[hook], line.values, "ridge").numbers(points)
     generator = numpy_generator(seed, "geometry", "read off", *key)
     n = len(predicted)
     draws = (generator.integers(0, n, n) for _ in range(nulls.draws))
     ranks = [rank(other.values[rows], predicted[rows]) for rows in draws]
-    ends = np.quantile(ranks, [(1 - nulls.level) / 2, (1 + nulls.level) / 2])
-    own = r_squared(other.values, predicted), rank(other.values, predicted)
-    tables.read_off.append((*key, n, *own, *map(float, ends)))
+    tails = (1 - nulls.level) / 2, (1 + nulls.level) / 2
+    own = rank(other.values, predicted)
+    null = np.array([rank(other.values, points @ direction) for direction in elsewhere])
+    p = (1 + int((np.abs(null) >= abs(own)).sum())) / (len(null) + 1)
+    ends = (*np.quantile(ranks, tails), *np.quantile(null, tails))
+    r2 = r_squared(other.values, predicted)
+    tables.read_off.append((*key, n, r2, own, *map(float, ends), p))
     pairs = zip(other.values, predicted, strict=True)
     tables.held_out.extend((*key, *pair) for pair in pairs)

@@ -333,6 +333,7 @@ def angles(
     return np.abs(axes[:components] @ direction)
 
 
-def random_cosine(d: int, level: float) -> float:
-    """The |cosine| that so many random directions in d dimensions stay below."""
-    return float(np.sqrt(stats.beta.ppf(level, 0.5, (d - 1) / 2)))
+def random_cosine(d: int, level: float, components: int = 1) -> float:
+    """The largest |cosine| with so many orthogonal directions that at least so many random
+    directions in d dimensions stay below (Bonferroni)."""
+    return float(np.sqrt(stats.beta.ppf(1 - (1 - level) / components, 0.5, (d - 1) / 2)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -30,7 +30,8 @@ def contribute(
     tables = {name: folder.table(f"geometry/{name}") for name in names}
     if all(tables[name].is_empty() for name in ("circles", "lines", "latent_groups")):
         return Contribution()
-    sentences = [*_of_circles(tables), *_of_lines(tables), *of_latents(tables)]
+    level = own.nulls.level
+    sentences = [*_of_circles(tables, level), *_of_lines(tables, level), *of_latents(tables)]
     context = {
         "sentences": sentences,
         "circles": [_circle(row) for row in tables["circles"].to_dicts()],
@@ -48,20 +49,53 @@ def contribute(
     )
 
 
-def _of_circles(tables: Mapping[str, pl.DataFrame]) -> list[str]:
+class Clearest(NamedTuple):
+    """The row of a group or line at the hook where it is clearest.
+
+    Attributes:
+        row: of the table.
+        stands: whether it stands out of its null: the clearest of several hooks is clearer than one
+            by chance alone, so that p counts as often as there are hooks (Bonferroni).
+        p: in words.
+    """
+
+    row: dict[str, Any]
+    stands: bool
+    p: str
+
+
+def clearest(table: pl.DataFrame, name: str, level: float) -> list[Clearest]:
+    """Of every group or line.
+
+    Args:
+        table: of circles, or of lines by one method.
+        name: of the column that names them.
+        level: of nulls.
+    """
+    best = table.sort("r2", descending=True, maintain_order=True).unique(
+        name, keep="first", maintain_order=True
+    )
+    rows = []
+    for row in best.to_dicts():
+        hooks = table.filter(pl.col(name) == row[name])["hook"].n_unique()
+        told = f"p = {readable(row['p'])}"
+        told += f" at the clearest of {hooks} hooks" if hooks > 1 else ""
+        rows.append(Clearest(row, row["p"] * hooks <= 1 - level + 1e-9, told))
+    return rows
+
+
+def _of_circles(tables: Mapping[str, pl.DataFrame], level: float) -> list[str]:
     """A sentence for the clearest circle of each group, with what turning words does."""
     if tables["circles"].is_empty():
         return []
-    best = tables["circles"].sort("r2", descending=True).unique("group", maintain_order=True)
     sentences = []
-    for row in best.to_dicts():
-        stands = row["r2"] > row["null_high"]
+    for row, stands, p in clearest(tables["circles"], "group", level):
         verdict = "is there" if stands else "is no better than other orders of the same words"
         sentence = (
             f"The circle of {row['group']} {verdict}: at {row['hook']} the best pair of components "
             f"explains {readable(row['r2'])} of it ({readable(row['low'])} to "
             f"{readable(row['high'])}), other orders up to {readable(row['null_high'])} "
-            f"(p = {readable(row['p'])}); {row['neighbours']} of {row['words']} neighbours are "
+            f"({p}); {row['neighbours']} of {row['words']} neighbours are "
             "beside each other."
         )
         sentences.append(sentence + _turned(tables["causes"], row["group"], row["hook"]))
@@ -86,19 +120,17 @@ def _turned(causes: pl.DataFrame, group: str, hook: str) -> str:
     )
 
 
-def _of_lines(tables: Mapping[str, pl.DataFrame]) -> list[str]:
+def _of_lines(tables: Mapping[str, pl.DataFrame], level: float) -> list[str]:
     if tables["lines"].is_empty():
         return []
-    ridge = tables["lines"].filter(method="ridge").sort("r2", descending=True)
     sentences = []
-    for row in ridge.unique("line", maintain_order=True).to_dicts():
-        stands = row["r2"] > row["null_high"]
+    for row, stands, p in clearest(tables["lines"].filter(method="ridge"), "line", level):
         verdict = "is there" if stands else "says no more than numbers exchanged between blocks"
         sentences.append(
             f"The line of {row['line']} {verdict}: at {row['hook']} it explains "
             f"{readable(row['r2'])} ({readable(row['low'])} to {readable(row['high'])}) of the "
             f"numbers of blocks that it was fitted without; the null reaches "
-            f"{readable(row['null_high'])}. Length and last token alone explain "
+            f"{readable(row['null_high'])} ({p}). Length and last token alone explain "
             f"{readable(row['confounds_r2'])}, and of what they leave it explains "
             f"{readable(row['beyond_r2'])}."
         )
@@ -138,6 +170,8 @@ def _read_off(row: dict[str, Any]) -> list[str]:
         row["of"],
         str(row["texts"]),
         f"{readable(row['rank'])} ({readable(row['rank_low'])} to {readable(row['rank_high'])})",
+        f"{readable(row['null_low'])} to {readable(row['null_high'])}",
+        readable(row["p"]),
         readable(row["r2"]),
     ]
 
@@ -159,11 +193,13 @@ def _angles(angles: pl.DataFrame) -> list[str]:
     """The component that each line is closest to."""
     if angles.is_empty():
         return []
-    closest = angles.sort("cosine", descending=True).unique(["line", "hook"], maintain_order=True)
+    closest = angles.sort("cosine", descending=True).unique(
+        ["line", "hook"], keep="first", maintain_order=True
+    )
     return [
         f"{row['line']} at {row['hook']}: of the principal components the line is closest to "
         f"number {row['component'] + 1}, which holds {readable(row['variance'])} of the variance, "
-        f"with a cosine of {readable(row['cosine'])}; a random direction stays below "
-        f"{readable(row['random_cosine'])}."
+        f"with a cosine of {readable(row['cosine'])}; the largest of a random direction stays "
+        f"below {readable(row['random_cosine'])}."
         for row in closest.sort("line", "hook").to_dicts()
     ]
