@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from largest_tensor import LargestTensor
 from scipy.stats import spearmanr
 from steered import D_MODEL, HOOK, tiny_lm, tiny_sae
 from tiny_models import CHAT_TEMPLATE, D_VOCAB, chat_language_model, tiny_model
 
+from saeflow.analyses.dreaming import scoring
 from saeflow.analyses.dreaming.frame import Frame, Reader, alphabet, frame_of
 from saeflow.analyses.dreaming.objectives import (
     LatentObjective,
@@ -237,6 +239,21 @@ def test_a_frame_that_fills_the_context_is_refused(family: str) -> None:
     lm = tiny_lm(family)
     with pytest.raises(SaeflowError, match="longer than the model's context, 64"):
         scorer_of(lm, Frame([0, *[5] * 60], [5] * 3))
+
+
+def test_logits_that_an_objective_reads_are_bounded_however_many_prompts_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm, most = tiny_lm(), 2 * 7 * D_VOCAB  # two prompts with what stands behind them
+    objective = LogitObjective([Target("next", "logits", tokens=(7, -1))], lm.device)
+    scorer = Scorer(lm, FRAME, objective, "end")
+    prompts, of = prompts_of(64), torch.zeros(64, dtype=torch.long)
+    whole_at_once = scorer.score(prompts, of)
+    monkeypatch.setitem(scoring._LOGITS_AT_ONCE, "cpu", most)
+    with LargestTensor() as largest:
+        parts = scorer.score(prompts, of)
+    assert largest.numbers <= max(most, lm.model.get_input_embeddings().weight.numel())
+    torch.testing.assert_close(parts.values, whole_at_once.values, atol=1e-5, rtol=1e-5)
 
 
 def test_a_user_speaks_in_the_chat_template_and_others_behind_bos() -> None:

@@ -29,7 +29,7 @@ Position = Literal["last", "maximum", "end"]
 _TOKENS_AT_ONCE = {"cpu": 1 << 13, "cuda": 1 << 16}
 """Tokens of one pass, those of the frame that every row reads included."""
 _LOGITS_AT_ONCE = {"cpu": 1 << 26, "cuda": 1 << 29}
-"""Numbers that the predictions of parents hold at once."""
+"""Numbers that the predictions of parents hold at once, and those that an objective reads."""
 
 
 class Scores(NamedTuple):
@@ -278,6 +278,9 @@ class Scorer:
         width = len(self._frame.before) + n + len(self._frame.after)
         check_length(self.lm, width)
         most = max(1, _TOKENS_AT_ONCE[self.lm.device.type] // width)
+        if self._objective.hook is None:  # logits of every token are held
+            logits = (n + len(self._frame.after)) * self.lm.d_vocab
+            most = min(most, max(1, _LOGITS_AT_ONCE[self.lm.device.type] // logits))
         most = min(most, at_once or most)
         return [slice(first, first + most) for first in range(0, rows, most)]
 
