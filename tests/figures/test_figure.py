@@ -78,6 +78,7 @@ def test_every_figure_is_the_same_bytes_twice_and_leaves_its_table(
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert not list(tmp_path.rglob("*.part"))
     assert b"matplotlib" not in first[0].read_bytes().lower()
+    assert b"mathdefault" not in first[1].read_bytes(), "a label of an axis is a formula"
     rows, kept = drawn(name).rows, pl.read_csv(first[2])
     assert (kept.columns, len(kept)) == (rows.columns, len(rows))
 

@@ -61,9 +61,24 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         import matplotlib.style
 
         with matplotlib.style.context(STYLE, after_reset=True):
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+        _write_powers_as_numbers(figure)
+        return figure
 
     return wrapper
+
+
+def _write_powers_as_numbers(figure: Figure) -> None:
+    """Label logarithmic axes by plain numbers: matplotlib's own labels are formulas, which a style
+    that reads `$` as a character would show as they are written."""
+    from matplotlib.ticker import LogFormatterMathtext, NullFormatter
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatterMathtext):
+                axis.set_major_formatter("{x:g}")
+            if isinstance(axis.get_minor_formatter(), LogFormatterMathtext):
+                axis.set_minor_formatter(NullFormatter())
 
 
 LONGEST_NAME = 60

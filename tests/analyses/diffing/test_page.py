@@ -14,7 +14,7 @@ from pages import assert_whole, pages_of
 from studies import study_config
 from tiny_models import tiny_tokenizer
 
-from saeflow.analyses.diffing.page import _lead
+from saeflow.analyses.diffing.page import told_of_the_mean
 from saeflow.analyses.diffing.rules import check_tokenizers
 from saeflow.analyses.diffing.settings import Diffing
 from saeflow.analyses.labels.summary import SUMMARY, TABLE, label_table
@@ -60,7 +60,11 @@ def test_the_page_tells_what_sets_models_apart_and_how_sure_that_is(tmp_path: Pa
     assert_whole(pages, output)
     text = " ".join((output / "diffing.html").read_text().replace("&#39;", "'").split())
     assert "Predictions are 0.10 [0.05, 0.15] nats per token apart" in text
+    assert "They differ most behind “…the bride &lt;said&gt;”, where lm says ' yes' 0.80" in text
+    assert "and taught 'No' 0.97." in text
+    assert "Of the whole divergence 50 % lies behind ','." in text
     assert "is 10.0 % as long as the base's activations" in text
+    assert "at its best length (0.5) 0.00 [-0.10, 0.10]: so it brings out what was taught" in text
     assert "of 16 latents that seem to be of one model" in text.lower()
     assert "5 are not; 6 [6, 7] are of the compared model alone" in text
     assert "The 4 latents that contribute most recover 26 % [21, 31]" in text
@@ -70,11 +74,16 @@ def test_the_page_tells_what_sets_models_apart_and_how_sure_that_is(tmp_path: Pa
     assert "from the base's stream 0.15: most of what sets them apart is in the stream" in text
     assert "The 16 latents that contribute most recover 70 % [65, 75] of that" in text
     assert "Of 1 latents put in one by one there, 1 recovers most of that, 20 % [15, 25]" in text
+    assert "and the mean difference 10 % [5, 15]: so these latents carry it." in text
     assert "At template[-1], the last token that models read" in text
     assert "latents of main and own, matched" in text
     assert text.index("Where they differ most") < text.index("Classes of latents")
     assert "the bride &lt;said&gt;" in text
-    assert "alone it recovers 20 % [15, 25]" in text
+    assert "alone it recovers 20 % [15, 25] on text and 20 % [15, 25] where answers to on" in text
+    assert text.index("at a glance") < text.index("Classes of latents")
+    glance = text[text.index('id="glance-prompts"') : text.index('id="glance-text"')]
+    assert "<td>blocks.1.hook_resid_post</td><td>6 [6, 7]</td><td>on</td>" in glance
+    assert "<td>0.15</td><td>0.15</td><td>80 % [75, 85]</td><td>16: 70 % [65, 75]</td>" in glance
     index = (output / "index.html").read_text()
     assert "taught and lm: predictions are" in index
 
@@ -143,11 +152,11 @@ def test_a_base_that_lacks_tokens_of_the_text_is_refused_before_any_job(tmp_path
 def test_models_of_equal_activations_are_told_as_such() -> None:
     measured = pl.DataFrame([{"position": None, "norm": 0.0, "relative": 0.0, "split_half": None}])
     nothing = pl.DataFrame()
-    assert list(_lead(nothing, measured, nothing, nothing, "taught")) == [
+    assert list(told_of_the_mean(measured, nothing)) == [
         "the models' activations do not differ at this hook."
     ]
     one_block = measured.with_columns(norm=pl.lit(1.0), relative=pl.lit(0.5))
-    (sentence,) = _lead(nothing, one_block, nothing, nothing, "taught")
+    (sentence,) = told_of_the_mean(one_block, nothing)
     assert "50.0 % as long as the base's activations, and it raises" in sentence
 
 

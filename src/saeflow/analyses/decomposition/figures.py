@@ -118,7 +118,6 @@ def _curves(panel: Axes, rows: pl.DataFrame) -> None:
             error = curve["error"].clip(upper_bound=HIGHEST).to_numpy()
             panel.plot(curve["k"].to_numpy(), error, color=colour)
     panel.set_xscale("log", base=2)
-    panel.xaxis.set_major_formatter("{x:g}")
     panel.set_ylim(0, HIGHEST)
 
 
@@ -209,7 +208,6 @@ def decomposition_saes(rows: pl.DataFrame, settings: Figures) -> Drawing:
             low, high = (band[end].to_numpy() for end in ("error_low", "error_high"))
             panel.fill_between(band["k"].to_numpy(), low, high, color=look.color, alpha=0.15)
         panel.set_xscale("log", base=2)
-        panel.xaxis.set_major_formatter("{x:g}")
         panel.set_ylim(0, 1.05)
         panel.set_title(words(name))
         panel.set_xlabel("latents")
@@ -280,7 +278,6 @@ def _edited(panel: Axes, rows: pl.DataFrame, edit: str) -> None:
     for unedited in rows.filter(edit="none")["value"]:
         panel.axhline(unedited, color=INK, linestyle=":")
     panel.set_xscale("log", base=2)
-    panel.xaxis.set_major_formatter("{x:g}")
 
 
 def decomposition_edits_alt(rows: pl.DataFrame) -> str:

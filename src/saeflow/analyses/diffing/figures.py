@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import polars as pl
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
-from saeflow.palette import BLUE, BROWN, GREY, INK, ORANGE, PURPLE, SKY, TEAL, VERMILLION
+from saeflow.palette import BLUE, BROWN, GREY, INK, ORANGE, PURPLE, SERIES, SKY, TEAL, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +68,8 @@ def diffing_norms(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     if rows.is_empty():
         return no_data(settings, "no latent fires")
     shown = _panels_of(rows)
-    drawing, axes = panels(len(shown), settings, 2.3, share_y=False)
+    titles = [title for title, _ in shown]
+    drawing, axes = panels(len(shown), settings, 2.3, share_y=False, titles=titles)
     for panel, (title, own) in zip(axes, shown, strict=True):
         below = np.zeros(len(BINS) - 1)
         for name, colour in CLASSES.items():
@@ -77,8 +79,8 @@ def diffing_norms(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
                 below = below + counts
         panel.set_title(title)
         panel.set_yscale("symlog", linthresh=10)
-        panel.set_xlabel("share of the compared model")
         panel.set_ylabel("latents")
+    drawing.supxlabel("share of the compared model in a latent's norms", fontsize=9)
     there = set(rows["class"])
     legend(
         drawing,
@@ -129,7 +131,6 @@ def diffing_causes(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
             for value in own.filter(kind=kind)["recovered"]:
                 curve.axhline(value, color=colour, linestyle=(0, (4, 3)), linewidth=1)
         curve.set_xscale("log", base=2)
-        curve.xaxis.set_major_formatter("{x:g}")
         curve.set_xlabel("latents that contribute most")
         curve.set_ylabel("share of the KL recovered")
         curve.set_title(title)
@@ -177,6 +178,57 @@ def diffing_causes_alt(rows: pl.DataFrame) -> str:
         for row in rows.filter(kind="class").iter_rows(named=True)
     )
     return f"Shares of the divergence that latents recover, with intervals. By class {by_set}."
+
+
+def of_prompts(causal: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """What is recovered where answers begin: sae, model, of, kind, number, recovered,
+    recovered_low, recovered_high."""
+    if causal.is_empty():
+        return pl.DataFrame()
+    own = causal.filter(pl.col("of").is_not_null(), pl.col("name").is_null())
+    # positions are in the order of the text, and answers begin behind the last
+    here = own.filter(pl.col("position") == pl.col("position").last().over(KEYS))
+    shown = here.filter(pl.col("kind").is_in(["largest", "random"])).drop_nulls("recovered")
+    columns = ["of", "kind", "number", "recovered", "recovered_low", "recovered_high"]
+    return shown.select(*KEYS, *columns)
+
+
+@styled
+def diffing_prompts(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
+    """A panel per SAE: what is recovered by number of latents, a curve per class of prompts."""
+    if rows.is_empty():
+        return no_data(settings, "nothing was put in on prompts")
+    shown, classes = _panels_of(rows), rows["of"].unique(maintain_order=True).to_list()
+    titles = [title for title, _ in shown]
+    drawing, axes = panels(len(shown), settings, 2.3, share_y=False, titles=titles)
+    colours = dict(zip(classes, cycle(SERIES), strict=False))
+    for panel, (title, own) in zip(axes, shown, strict=True):
+        for label in classes:
+            of = own.filter(of=label)
+            _curve(panel, of.filter(kind="largest"), colours[label])
+            random = of.filter(kind="random")
+            panel.plot(random["number"], random["recovered"], ":", color=colours[label])
+        panel.axhline(0, color=GREY, linewidth=0.8)
+        panel.set_xscale("log", base=2)
+        panel.set_title(title)
+        panel.set_ylabel("share of the KL recovered")
+    drawing.supxlabel("latents that contribute most", fontsize=9)
+    entries = [legend_entry(color=colours[label], label=words(label)) for label in classes]
+    random_entry = legend_entry(color=INK, linestyle=":", label="random directions")
+    legend(drawing, [*entries, random_entry])
+    return drawing
+
+
+def diffing_prompts_alt(rows: pl.DataFrame) -> str:
+    """For those who do not see it."""
+    if rows.is_empty():
+        return "No data: no contribution of a latent was put into a model on prompts."
+    most = rows.filter(pl.col("number") == pl.col("number").max().over(KEYS), kind="largest")
+    by_class = "; ".join(
+        f"{row['number']} of {row['sae']} on {row['of']}: {row['recovered']:.2f}"
+        for row in most.to_dicts()
+    )
+    return f"Shares of the divergence that latents recover where answers begin: {by_class}."
 
 
 def of_scatter(scatter: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -308,6 +360,19 @@ FIGURES = (
         "their number. Intervals are over blocks of text.",
         section="diffing",
         drawn=lambda study: bool(_crosscoders(study)),
+    ),
+    Figure(
+        name="diffing_prompts",
+        tables=("diffing/saes/{diffed_sae}/causal.parquet",),
+        rows=of_prompts,
+        draw=diffing_prompts,
+        alt=diffing_prompts_alt,
+        title="How much of the change in answers goes through few latents",
+        caption="The same where answers begin, at the last token of a prompt, by class of prompts: "
+        "1 is the compared model's own prediction. Dotted, as many random directions of the same "
+        "lengths, of each class in its colour. Intervals are over groups of prompts.",
+        section="diffing",
+        drawn=lambda study: bool(_crosscoders(study) and study.diffing.causal.prompts),
     ),
     Figure(
         name="diffing_scatter",

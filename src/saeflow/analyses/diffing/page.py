@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ ADDED = {
 }
 SHOWN = 10
 """Rows of a table that a reader sees at once."""
+OF_TWO = ("shared", "base_only", "tuned_only", "shrunk", "decoupled")
+"""Classes that are told where no latent is of them, too."""
 TURNED = 10
 """Shared latents whose directions are told."""
 
@@ -47,7 +50,7 @@ def contribute(
         "own": own,
     }
     headline = [
-        *(f"{each['name']} and {base}: {line}" for each in models for line in each["lead"][:1]),
+        *(f"{each['name']} and {base}: {line}" for each in models for line in each["lead"][:2]),
         *(f"{each['model']}, {each['sae']}: {line}" for each in saes for line in each["lead"][:1]),
     ]
     page = Page(template="diffing.html", context=context, label="Models compared")
@@ -61,12 +64,19 @@ def _of_model(folder: StudyFolder, own: Diffing, name: str) -> dict[str, Any]:
     differences, weights = folder.table(f"{place}/differences"), folder.table(f"{place}/weights")
     steered = folder.table(f"{place}/steered")
     continuations = folder.table(f"{place}/continuations")
+    places = folder.table(f"{place}/places").head(SHOWN).to_dicts()
+    tokens = folder.table(f"{place}/tokens").head(SHOWN).to_dicts()
     return {
         "name": name,
-        "lead": list(_lead(divergence, differences, lens, steered, name)),
+        "lead": [
+            *_told_of_predictions(divergence),
+            *_told_of_places(places, tokens, own.base or folder.study.model.name, name),
+            *told_of_the_mean(differences, lens),
+            *_told_of_steering(steered, name),
+        ],
         "divergence": divergence.to_dicts(),
-        "places": folder.table(f"{place}/places").head(SHOWN).to_dicts(),
-        "tokens": folder.table(f"{place}/tokens").head(SHOWN).to_dicts(),
+        "places": places,
+        "tokens": tokens,
         "differences": [
             row | {"raised": _tokens(lens, "position", row["position"] or 0)}
             for row in differences.to_dicts()
@@ -81,13 +91,7 @@ def _of_model(folder: StudyFolder, own: Diffing, name: str) -> dict[str, Any]:
     }
 
 
-def _lead(
-    divergence: pl.DataFrame,
-    differences: pl.DataFrame,
-    lens: pl.DataFrame,
-    steered: pl.DataFrame,
-    name: str,
-) -> Iterator[str]:
+def _told_of_predictions(divergence: pl.DataFrame) -> Iterator[str]:
     if len(divergence):
         rows = {
             row["measure"]: row
@@ -97,6 +101,43 @@ def _lead(
             f"predictions are {_interval(rows['kl'])} nats per token apart (KL), and the losses on "
             f"this text are {rows['loss_base']['value']:.2f} and {rows['loss_tuned']['value']:.2f}."
         )
+
+
+def _told_of_places(
+    places: list[dict[str, Any]], tokens: list[dict[str, Any]], base: str, name: str
+) -> Iterator[str]:
+    """What the compared model says where the other says something else: what was taught, often."""
+    if not places:
+        return
+    following = [row["next"] for row in places]
+    often = max(following, key=following.count)
+    row = places[following.index(often)]
+    said = (
+        f"“…{' '.join(row['before'].split()[-4:])}”, where {base} says "
+        f"{_most_probable(row['base_says'])} and {name} {_most_probable(row['tuned_says'])}"
+    )
+    if following.count(often) > 1:
+        yield (
+            f"of the {len(places)} places where they differ most, {following.count(often)} go on "
+            f"with {often!r}, as behind {said}."
+        )
+    else:
+        yield f"they differ most behind {said}."
+    if tokens:
+        few = tokens[:3]
+        listed = ", ".join(repr(each["token"]) for each in few)
+        share = sum(each["share"] for each in few)
+        yield f"of the whole divergence {100 * share:.0f} % lies behind {listed}."
+
+
+def _most_probable(said: str) -> str:
+    """The first of several tokens with their probabilities."""
+    first = re.match(r".*?\d\.\d\d", said)
+    return first[0] if first else said
+
+
+def told_of_the_mean(differences: pl.DataFrame, lens: pl.DataFrame) -> Iterator[str]:
+    """How long the mean difference of activations is, and what it raises."""
     if len(differences):
         row = differences.filter(pl.col("position").is_null()).row(0, named=True)
         half, agreed = row["split_half"], ""
@@ -108,6 +149,9 @@ def _lead(
             if row["norm"]
             else "the models' activations do not differ at this hook."
         )
+
+
+def _told_of_steering(steered: pl.DataFrame, name: str) -> Iterator[str]:
     own = steered.filter(model=name, measure="evidence") if len(steered) else steered
     if len(own):
         # either direction at the length that does it best: chosen by the same choice
@@ -116,11 +160,14 @@ def _lead(
             for kind in ("difference", "random")
         )
         plain = own.filter(kind="none").row(0, named=True)
+        more = best["low"] > max(plain["high"], random["high"])
         yield (
             f"with {best['scale']:g} of an activation's length along that difference added, what "
             f"{name} says is {_interval(best)} nats per token more likely under it than under the "
             f"base; as it is {_interval(plain)}, with a random direction at its best length "
-            f"({random['scale']:g}) {_interval(random)}."
+            f"({random['scale']:g}) {_interval(random)}: "
+            f"{'so it brings out' if more else 'these intervals do not show that it brings out'} "
+            "what was taught."
         )
 
 
@@ -184,11 +231,13 @@ def _of_sae(folder: StudyFolder, name: str) -> Iterator[dict[str, Any]]:
                 *_told_of_causes(on_text),
                 *_told_of_prompts(on_prompts),
             ],
-            "counts": own[1].to_dicts(),
+            "glance": _at_a_glance(own[1], on_text, on_prompts),
+            "hooks": list(dict.fromkeys(each.hook for each in folder.study.sources_of(name))),
+            "counts": [row for row in own[1].to_dicts() if row["high"] or row["class"] in OF_TWO],
             "causal": [row | {"what": _what(row)} for row in on_text.to_dicts()],
             "prompts": _of_prompts(on_prompts),
             "positions": _of_positions(on_prompts),
-            "latents": list(_latents(own[0], on_text, *own[3:])),
+            "latents": list(_latents(own[0], on_text, on_prompts, *own[3:])),
         }
 
 
@@ -222,6 +271,39 @@ def _told_of_classes(latents: pl.DataFrame, classes: pl.DataFrame) -> Iterator[s
             f"cosine of {few:.2f} between their directions in the two models, all shared ones "
             f"{every:.2f}: far below 1 a direction has turned."
         )
+
+
+def _at_a_glance(
+    classes: pl.DataFrame, on_text: pl.DataFrame, on_prompts: pl.DataFrame
+) -> dict[str, Any]:
+    """One row of the table of all dictionaries."""
+    counts = {row["class"]: row for row in classes.to_dicts()}
+    own = counts["tuned_only"]
+    alone = f"{own['count']} [{own['low']:.0f}, {own['high']:.0f}]"
+    row: dict[str, Any] = {"alone": "–" if counts["difference"]["count"] else alone}
+    for place, causal in (("text", on_text), ("prompts", on_prompts)):
+        if causal.is_empty():
+            continue
+        here = causal if place == "text" else _furthest(causal)
+        most = here.filter(kind="largest").sort("number").row(-1, named=True)
+        random = here.filter(pl.col("name").is_null(), kind="random", number=most["number"])
+        by_kind = {each["kind"]: each for each in here.to_dicts()}
+        row[place] = {
+            "class": by_kind["none"]["of"],
+            "number": most["number"],
+            "behind": by_kind["none"]["kl"],
+            "there": by_kind["base_model"]["kl"],
+            "shares": [
+                _share(each)
+                for each in (
+                    by_kind["latents"],
+                    most,
+                    random.row(0, named=True),
+                    by_kind["mean_difference"],
+                )
+            ],
+        }
+    return row
 
 
 def _told_of_causes(causal: pl.DataFrame) -> Iterator[str]:
@@ -268,33 +350,46 @@ def _told_of_prompts(causal: pl.DataFrame) -> Iterator[str]:
     """Where answers begin, on the class of prompts on which models differ most there."""
     if causal.is_empty():
         return
-    here = _where_answers_begin(causal)
-    far = here.filter(kind="base_model").sort("kl", descending=True, maintain_order=True)
-    first = far.row(0, named=True)
-    own = here.filter(of=first["of"])
+    own = _furthest(causal)
+    first = own.filter(kind="base_model").row(0, named=True)
     cost = own.filter(kind="none")["kl"][0]
-    others = ", ".join(f"{row['kl']:.2f} on {row['of']}" for row in far[1:].to_dicts())
+    rest = _where_answers_begin(causal).filter(pl.col("of") != first["of"], kind="base_model")
+    others = ", ".join(
+        f"{row['kl']:.2f} on {row['of']}" for row in rest.sort("kl", descending=True).to_dicts()
+    )
     yield (
         f"where answers begin, the base is {first['kl']:.2f} nats away on prompts of the class "
         f"{first['of']}{f' ({others})' if others else ''}, and the compared model from the base's "
         f"stream {cost:.2f}{_where(first['kl'], cost)}."
     )
+    mean = own.filter(kind="mean_difference").row(0, named=True)
     sets = own.filter(kind="largest").sort("number").drop_nulls("recovered")
     if len(sets):
         most = sets.row(-1, named=True)
-        same = own.filter(pl.col("name").is_null(), kind="random", number=most["number"])
+        random = own.filter(pl.col("name").is_null(), kind="random", number=most["number"])
+        same = random.row(0, named=True)
+        ends = [row["recovered_high"] or 0.0 for row in (same, mean)]
+        beyond = most["recovered_low"] > max(0.0, *ends)
         yield (
             f"the {most['number']} latents that contribute most recover {_share(most)} of that, "
-            f"as many random directions of their lengths {_share(same.row(0, named=True))}."
+            f"as many random directions of their lengths {_share(same)}, and the mean difference "
+            f"{_share(mean)}: "
+            f"{'so these latents carry it' if beyond else 'no sign that few latents carry it'}."
         )
     alone = own.filter(kind="single").drop_nulls("recovered")
     if len(alone):
         best = alone.sort("recovered", descending=True, maintain_order=True).row(0, named=True)
-        mean = own.filter(kind="mean_difference").row(0, named=True)
         yield (
             f"of {len(alone)} latents put in one by one there, {best['number']} recovers most of "
-            f"that, {_share(best)}, and the mean difference {_share(mean)}."
+            f"that, {_share(best)}."
         )
+
+
+def _furthest(causal: pl.DataFrame) -> pl.DataFrame:
+    """Where answers begin, the rows of the class of prompts on which the base is furthest away."""
+    here = _where_answers_begin(causal)
+    far = here.filter(kind="base_model").sort("kl", descending=True, maintain_order=True)
+    return here.filter(of=far["of"][0])
 
 
 def _where_answers_begin(causal: pl.DataFrame) -> pl.DataFrame:
@@ -344,16 +439,21 @@ def _what(row: Mapping[str, Any]) -> str:
 
 
 def _latents(
-    latents: pl.DataFrame, causal: pl.DataFrame, contexts: pl.DataFrame, decoders: pl.DataFrame
+    latents: pl.DataFrame,
+    on_text: pl.DataFrame,
+    on_prompts: pl.DataFrame,
+    contexts: pl.DataFrame,
+    decoders: pl.DataFrame,
 ) -> Iterator[dict[str, Any]]:
     """Single latents with what they recover alone, where they fire and what they raise."""
     if contexts.is_empty():
         return
-    alone = (
-        {row["number"]: row for row in causal.filter(kind="single").to_dicts()}
-        if len(causal)
-        else {}
-    )
+    in_answers = _furthest(on_prompts) if len(on_prompts) else on_prompts
+    alone: dict[int, list[str]] = {}
+    for causal in (on_text, in_answers):
+        for row in causal.filter(kind="single").to_dicts() if len(causal) else []:
+            where = f"where answers to {row['of']} begin" if row["of"] else "on text"
+            alone.setdefault(row["number"], []).append(f"{_share(row)} {where}")
     shown = decoders["latent"].unique(maintain_order=True).to_list()
     rows = {row["latent"]: row for row in latents.to_dicts()}
     for latent in shown:
@@ -362,10 +462,9 @@ def _latents(
             side: ", ".join(map(repr, own.filter(side=side).sort("rank")["token"]))
             for side in ("base", "tuned")
         }
-        single = alone.get(latent)
         yield rows[latent] | {
             "name": rows[latent]["class"].replace("_", " "),
-            "recovered_alone": _share(single) if single else "",
+            "recovered_alone": " and ".join(alone.get(latent, [])),
             "raised": raised,
             "contexts": contexts.filter(latent=latent).sort("rank").to_dicts(),
         }
@@ -378,7 +477,6 @@ def _interval(row: Mapping[str, Any]) -> str:
 def _share(row: Mapping[str, Any]) -> str:
     if row["recovered"] is None:
         return "nothing"
-    numbers: Sequence[float] = [
-        100 * row[key] for key in ("recovered", "recovered_low", "recovered_high")
-    ]
-    return f"{numbers[0]:.0f} % [{numbers[1]:.0f}, {numbers[2]:.0f}]"
+    keys = ("recovered", "recovered_low", "recovered_high")
+    share, low, high = (round(100 * row[key]) for key in keys)  # whole, so that none is -0
+    return f"{share} % [{low}, {high}]"

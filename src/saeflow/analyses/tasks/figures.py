@@ -167,7 +167,6 @@ def tasks_numbers(rows: pl.DataFrame, settings: Figures) -> Drawing:
                     ha=side, va=edge, fontsize=7, color=INK,
                 )  # fmt: skip
         panel.set_xscale("log", base=2)
-        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         title = words(own["task"][0])
         panel.set_title(f"{title}, {words(own['sae'][0])}" if several else title)
         panel.set_xlabel("latents")
