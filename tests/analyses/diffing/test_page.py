@@ -149,6 +149,15 @@ def test_a_base_that_lacks_tokens_of_the_text_is_refused_before_any_job(tmp_path
             check_tokenizers(SimpleNamespace(study=study), Diffing(base=base))
 
 
+def test_models_of_another_width_are_refused_before_any_job(tmp_path: Path) -> None:
+    for width, refused in ((8, True), (check_any_study(config()).model.train.d_model, False)):
+        (tmp_path / "config.json").write_text(f'{{"hidden_size": {width}}}')
+        values = config() | {"models": [{"name": "taught", "path": str(tmp_path)}]}
+        with pytest.raises(SaeflowError) as raised:  # it has no weights either
+            check_any_study(values)
+        assert ("diffing: 'taught' is 8 wide and 'lm' " in str(raised.value)) == refused
+
+
 def test_models_of_equal_activations_are_told_as_such() -> None:
     measured = pl.DataFrame([{"position": None, "norm": 0.0, "relative": 0.0, "split_half": None}])
     nothing = pl.DataFrame()

@@ -4,11 +4,13 @@ difference cause."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.analyses.diffing.settings import Diffing
 from saeflow.config.agreement import too_long_a_completion
 from saeflow.config.face import Analysis
+from saeflow.config.model_files import WIDTH_NAMES, size_in
 from saeflow.config.prompting import about_prompts
 from saeflow.config.section import Complaint
 from saeflow.config.sections.prompts import Message
@@ -92,7 +94,31 @@ def _complaints(study: Study, own: Diffing) -> list[Complaint]:
     said = own.baselines.steering
     key, tokens = "diffing.baselines.steering", said.prompt_tokens + said.new_tokens
     complaints += too_long_a_completion(study, key, tokens)
+    complaints += _about_widths(study, own)
     return [*complaints, *_about_pairs(study, own), *_about_prompts(study, own)]
+
+
+def _about_widths(study: Study, own: Diffing) -> list[Complaint]:
+    """Models of another width than the base, as far as widths are known."""
+    first = base(study, own)
+    width = _width(study, first)
+    return [
+        (
+            f"diffing.models.{place}" if own.models else "diffing",
+            f"'{name}' is {other} wide and '{first}' {width}; compare models of one width",
+        )
+        for place, name in enumerate(compared(study, own))
+        if width and (other := _width(study, name)) and other != width
+    ]
+
+
+def _width(study: Study, name: str) -> int | None:
+    if name not in study.all_models:
+        return None
+    origin = study.origin_of(name)
+    if origin.train:
+        return origin.train.d_model
+    return size_in(Path(origin.path), WIDTH_NAMES) if origin.path else None
 
 
 def _about_prompts(study: Study, own: Diffing) -> list[Complaint]:
