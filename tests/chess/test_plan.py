@@ -98,6 +98,10 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     )
     present = {need.key: need.present for need in plan(asked, tmp_path).needs}
     assert present == {"positions.path": True, "model": None, "engine.command": False}
+    told = [need.said() for need in plan(asked, tmp_path).needs if need.present is False]
+    assert told == [
+        "engine.command: no-such-engine is not there; install it, or name another program or its path"
+    ]
 
 
 def test_every_file_of_games_is_told_and_looked_for(tmp_path: Path) -> None:

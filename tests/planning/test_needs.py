@@ -148,6 +148,9 @@ def test_a_judge_without_key_is_told_unless_it_has_answered_before(
 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     assert keys() == ["calls.key"]
+    told = [need.said() for need in workflow_of(HOSTED).needs(tmp_path) if need.key == "calls.key"]
+    assert "OPENAI_API_KEY" in told[0]
+    assert told[0].endswith("is not there; set it, or name a server of your own as calls.base_url")
     Path(".env").write_text("OPENAI_API_KEY=k\n")
     assert keys() == []
     Path(".env").unlink()

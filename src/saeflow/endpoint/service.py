@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from saeflow.config.sections import Calls, Judge
+from saeflow.counting import counted
 from saeflow.endpoint.inquiries import (
     CHARACTERS_PER_TOKEN,
     JUDGING,
@@ -49,8 +50,8 @@ class Estimate(NamedTuple):
         time = "within a day" if self.minutes is None else f"about {self.minutes:.1f} min"
         tokens = f"{self.prompt_tokens:,.0f} + {self.completion_tokens:,.0f} tokens"
         return (
-            f"{self.questions:,} questions, {self.answered:,} known, {self.calls:,} calls, "
-            f"{tokens}, {price}, {time}"
+            f"{counted(self.questions, 'question')}, {self.answered:,} known, "
+            f"{counted(self.calls, 'call')}, {tokens}, {price}, {time}"
         )
 
 
@@ -136,7 +137,8 @@ def check_budget(service: Service, calls: int, usd: float = 0.0) -> Spent:
     """
     spent, limits = service.ledger.spent(), service.calls
     if limits.max_calls is not None and spent.calls + calls > limits.max_calls:
-        what = f"calls.max_calls: {spent.calls:,} of {limits.max_calls:,} calls are made"
+        made = f"{spent.calls:,} of {limits.max_calls:,} calls are made"
+        what = f"calls.max_calls: {made}, {calls:,} more would be too many"
     elif limits.max_usd is not None and (
         spent.usd >= limits.max_usd or spent.usd + usd > limits.max_usd
     ):

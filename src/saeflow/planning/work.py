@@ -64,11 +64,13 @@ class Need(NamedTuple):
     machines alone."""
     meant: Sequence[str] = ()
     """Names like it that are there."""
+    mend: str = "correct the name, or make it"
+    """What to do where it is missing."""
 
     def said(self) -> str:
         """Why it is missing, and what to do."""
         near = f"did you mean {' or '.join(map(repr, self.meant))}?" if self.meant else ""
-        return f"{self.key}: {self.where} is not there; {near or 'correct the name, or make it'}"
+        return f"{self.key}: {self.where} is not there; {near or self.mend}"
 
 
 def key_needs(calls: Calls, asks: bool) -> list[Need]:
@@ -81,7 +83,9 @@ def key_needs(calls: Calls, asks: bool) -> list[Need]:
     if not asks or calls.base_url:
         return []
     key = f"the variable {calls.key}, in the environment or .env,"
-    return [Need("calls.key", key, key_of(calls) is not None, made="judging/ledger.sqlite")]
+    mend = "set it, or name a server of your own as calls.base_url"
+    held = key_of(calls) is not None
+    return [Need("calls.key", key, held, made="judging/ledger.sqlite", mend=mend)]
 
 
 def missing(needs: Iterable[Need], results: Path) -> list[Need]:

@@ -22,4 +22,5 @@ def work(study: ChessStudy, own: Engine, scope: Scope) -> list[StagePlan]:
 
 def needs(study: ChessStudy, own: Engine) -> list[Need]:
     """The engine."""
-    return [Need("engine.command", own.command, program_of(own) is not None)]
+    mend = "install it, or name another program or its path"
+    return [Need("engine.command", own.command, program_of(own) is not None, mend=mend)]
