@@ -10,8 +10,14 @@ import polars as pl
 from drawing import SMALL
 from matplotlib.text import Annotation
 
-from saeflow.analyses.geometry.figures import geometry_causes, geometry_circles, geometry_lines
+from saeflow.analyses.geometry.figures import (
+    geometry_causes,
+    geometry_circles,
+    geometry_lines,
+    of_causes,
+)
 from saeflow.analyses.geometry.latent_figures import BRANCHES, geometry_splitting
+from saeflow.analyses.geometry.moving import CAUSES
 
 
 def test_a_tree_of_many_latents_shows_so_many_of_each_sae_and_the_parents_of_these() -> None:
@@ -104,3 +110,20 @@ def test_names_of_words_that_lie_close_can_all_be_read() -> None:
     boxes = [note.get_window_extent() for note in drawing.axes[0].findobj(Annotation)]
     assert len(boxes) == 12
     assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
+
+
+def test_the_farthest_move_stands_beside_what_the_line_tells() -> None:
+    hook = "blocks.4.hook_resid_post"
+    lines = pl.DataFrame(
+        {"line": "time", "hook": hook, "method": "ridge", "r2": 0.9, "null_high": 0.1}
+    )
+    for steps, shown in (([-2.0, -1.0], -2.0), ([-2.0, 1.0, 2.0], 2.0)):
+        causes = pl.DataFrame(
+            [
+                ("time", hook, "shift", "line", step, "change", step, step, step, 5)
+                for step in steps
+            ],
+            schema=CAUSES,
+            orient="row",
+        )
+        assert of_causes(pl.DataFrame(), lines, causes, SMALL)["value"].to_list() == [shown]

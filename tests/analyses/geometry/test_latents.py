@@ -3,11 +3,13 @@ wider SAEs, and read off along a line."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
-from planted_circle import RING
-from planted_latents import WORDS, planted_latent_tables
+from planted_circle import NULLS, POINTS, RING
+from planted_latents import LATENTS, WORDS, planted_latent_tables, planted_saes
 from scipy import sparse, stats
 
 from saeflow.analyses.examples.entries import Firings, Rows
@@ -22,6 +24,7 @@ from saeflow.analyses.geometry.latent_groups import (
     word_set,
 )
 from saeflow.analyses.geometry.latent_points import DECODER, REBUILT, circles, decoder_points
+from saeflow.analyses.geometry.latent_tables import Asked, latent_tables
 from saeflow.analyses.geometry.periods import dated, halves, order_along, places
 from saeflow.analyses.geometry.settings import WORDS as BUILT_IN
 from saeflow.analyses.geometry.settings import LatentGroup, Latents, Nulls, Points
@@ -82,6 +85,16 @@ def test_two_members_are_told_in_one_sentence_and_nothing_is_made_of_them(
     assert pair["latents"] == 2
     assert "2 latents of wide fire on the set" in pair["left_out"]
     assert "pair" not in tables["latent_circles"]["group"]
+
+
+def test_a_latent_that_its_sae_lacks_is_refused(tmp_path: Path) -> None:
+    asked = LATENTS.model_dump()
+    asked["groups"]["pair"]["latents"] = {"wide": [0, 1, 13]}
+    whole = Asked(POINTS, type(LATENTS).model_validate(asked), NULLS, {}, 0)
+    saes = planted_saes(tmp_path)
+    message = r"groups\.pair\.latents\.wide: 13 is none of 13 latents, 0 to 12; correct it"
+    with pytest.raises(SaeflowError, match=message):
+        latent_tables(None, saes[:1], whole)  # type: ignore[arg-type]
 
 
 def test_a_word_of_several_tokens_is_looked_up_whole() -> None:

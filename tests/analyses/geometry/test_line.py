@@ -110,6 +110,18 @@ def test_a_planted_timeline_stands_out_of_its_null():
     assert low < held.numbers(years)["ridge"].r2 < high
 
 
+def test_the_interval_does_not_depend_on_where_numbers_begin():
+    """Seconds since 1970 of one minute and a half, whose squares leave nothing of differences."""
+    seconds = np.linspace(0, 100, 60)
+    said = seconds + np.random.default_rng(0).normal(0, 10, 60)
+    blocks = blocks_of(seconds, 10, "time")
+    ends = [
+        block_interval(seconds + since, said + since, blocks, 200, 0.95, np.random.default_rng(0))
+        for since in (0, 1.6e9)
+    ]
+    assert np.allclose(*ends, atol=1e-4)
+
+
 def test_what_a_confound_says_is_told_and_taken_out():
     points, years, direction = timeline(n=400, slope=0.0)
     length = (years - 1950) / 10 + np.random.default_rng(2).standard_normal(400)

@@ -38,7 +38,20 @@ def test_a_text_that_stands_several_times_is_read_once(capsys: pytest.CaptureFix
     several = [*LINE, *LINE[:4], {"text": "cat the", "value": 1}, {"text": "cat the", "value": 50}]
     texts = texts_of(line(examples=several), "time", None, 0)
     assert texts.prompts == [each["text"] for each in LINE]
-    assert "4 were left out since an earlier one is the same, 2 since" in capsys.readouterr().out
+    assert (
+        "4 since an earlier one is the same, 2 since the same text has" in capsys.readouterr().out
+    )
+
+
+def test_rows_without_a_number_are_told_and_a_mark_of_byte_order_is_none_of_the_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.csv"
+    rows = [f"né en {year},{year if year % 3 else ''}\n" for year in range(1900, 1960)]
+    path.write_text("\ufefftext,year\n" + "".join(rows), encoding="utf-8")
+    asked = NumberLine.model_validate({"texts": {"path": str(path), "value": "year"}, "block": 10})
+    assert texts_of(asked, "time", path, 0).prompts[0] == "né en 1900"
+    assert "of 60 texts 20 were left out since they have no text or no" in capsys.readouterr().out
 
 
 def test_a_text_that_a_line_is_fitted_to_is_not_read_off_along_it() -> None:

@@ -73,6 +73,10 @@ def _about_latents(study: Study, own: Geometry) -> list[Complaint]:
     if not asked.groups and not own.points.lines:
         reason = "names no groups, and there is no line to read latents off; give either"
         complaints.append(("geometry.latents.groups", reason))
+    for line, each_line in own.points.lines.items():
+        for other in each_line.read_off.keys() & asked.groups.keys():
+            reason = "is the name of a group of latents, too; rename one"
+            complaints.append((f"geometry.points.lines.{line}.read_off.{other}", reason))
     others = f"is no SAE of the study that reads its model; name one of {able}"
     for name in asked.saes or []:
         if name not in able:

@@ -151,7 +151,9 @@ def of_causes(
         return pl.DataFrame()
     turned = causes.filter(edit="turn", measure="moved")
     shifted = causes.filter(edit="shift", measure="change")
-    largest = shifted.filter(pl.col("step") == pl.col("step").max().over("of", "hook"))
+    # the farthest move, forwards where there are two
+    farthest = pl.col("step").sort_by(pl.col("step").abs(), "step").last().over("of", "hook")
+    largest = shifted.filter(pl.col("step") == farthest)
     columns = ("of", "hook", "kind", "measure", "value", "low", "high")
     effects = pl.concat([turned, largest]).select(columns)
     return effects.join(pl.concat(decoded), on=["of", "hook"], maintain_order="left")

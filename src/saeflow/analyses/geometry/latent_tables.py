@@ -48,6 +48,7 @@ from saeflow.analyses.geometry.splitting import (
     by_firing,
     split_rows,
 )
+from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 from saeflow.tables import read_table
 
@@ -128,7 +129,8 @@ def latent_tables(
         The tables of `SCHEMAS`.
 
     Raises:
-        SaeflowError: a set is in no file; a table is absent or damaged.
+        SaeflowError: a set is in no file; a latent that is given is none of its SAE; a table is
+            absent or damaged.
     """
     rows: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
     word_sets = {
@@ -172,6 +174,11 @@ def _members(
     tables = {}
     for name, of in word_sets.items():
         given = asked.latents.groups[name].latents.get(each.name)
+        if given and max(given) >= each.width:
+            raise SaeflowError(
+                f"geometry.latents.groups.{name}.latents.{each.name}: {max(given)} is none of "
+                f"{each.width} latents, 0 to {each.width - 1}; correct it"
+            )
         table = members(name, each.name, of, fired[of.unit], asked.latents, given)
         left_out = shortage(table, name, each.name, asked.latents)
         if left_out:

@@ -282,13 +282,10 @@ def block_interval(
     generator: np.random.Generator,
 ) -> tuple[float, float]:
     """An interval of r2 over draws of blocks."""
-    count = int(blocks.max()) + 1
-    sums = np.stack(
-        [
-            np.bincount(blocks, weights, count)
-            for weights in (np.ones_like(values), values, values**2, (values - predicted) ** 2)
-        ]
-    )
+    count, error = int(blocks.max()) + 1, (values - predicted) ** 2
+    centred = values - values.mean()  # else squares of large numbers leave nothing of differences
+    weights = (np.ones_like(values), centred, centred**2, error)
+    sums = np.stack([np.bincount(blocks, each, count) for each in weights])
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=draws) @ sums.T
     n, first, second, error = drawn.T
     total = second - first**2 / n

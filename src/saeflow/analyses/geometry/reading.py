@@ -180,10 +180,11 @@ def _different(texts: LabelledSet, key: str, besides: Collection[str] = ()) -> L
     keys = [_text(prompt) for prompt in texts.prompts]
     repeats = without_repeats(keys, texts.targets)
     kept = [place for place in repeats.kept.tolist() if keys[place] not in besides]
-    if len(kept) < len(texts):
+    if len(kept) < len(texts) + texts.blank:
         print(
-            f"{key}: of {len(texts)} texts {repeats.repeated} were left out since an earlier one "
-            f"is the same, {repeats.contradictory} since the same text has several numbers, and "
+            f"{key}: of {len(texts) + texts.blank} texts {texts.blank} were left out since they "
+            f"have no text or no number, {repeats.repeated} since an earlier one is the same, "
+            f"{repeats.contradictory} since the same text has several numbers, and "
             f"{len(repeats.kept) - len(kept)} since the line is fitted to them",
             flush=True,
         )
