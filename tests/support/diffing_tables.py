@@ -129,7 +129,7 @@ def causal() -> pl.DataFrame:
     """Latents recover more than random directions, the whole everything."""
     parts = [("none", None, 0, 0.0), ("everything", None, 0, 1.0), ("latents", None, 0, 0.8)]
     parts += [("bias", None, 0, 0.05), ("error", None, 0, 0.2), ("mean_difference", None, 0, 0.1)]
-    parts += [("base_model", None, 0, -0.3), ("stream_in_base", None, 0, 0.6)]
+    parts += [("base_model", None, 0, None), ("stream_in_base", None, 0, None)]
     for name, count in COUNTS.items():
         if count and name != "dead":
             parts += [("class", name, count, 0.3), ("random", name, count, 0.02)]
@@ -140,8 +140,8 @@ def causal() -> pl.DataFrame:
     places = [(None, None, 1.0), ("on", "template[-2]", 0.5), ("on", "template[-1]", 1.5)]
     places += [("off", "template[-2]", 0.1), ("off", "template[-1]", 0.2)]
     rows = [
-        (MODEL, of, position, *part[:3], 0.1 * kl, 0.05, 0.2, part[3], part[3] - 0.05,
-         part[3] + 0.05, 32)
+        (MODEL, of, position, *part[:3], 0.1 * kl, 0.05, 0.2,
+         *(None if part[3] is None else part[3] + shift for shift in (0.0, -0.05, 0.05)), 32)
         for of, position, kl in places
         for part in parts
     ]  # fmt: skip

@@ -166,6 +166,8 @@ def test_the_base_model_s_divergence_is_that_of_whole_passes() -> None:
     q, p = (logits(lm, read).double().log_softmax(-1) for lm in models())
     kl = (p.exp() * (p - q)).sum(-1)[:, 1:-1]
     assert row("base_model")["kl"] == pytest.approx(float(kl.mean()), rel=1e-4)
+    # nothing is put in there, so nothing is recovered
+    assert row("base_model")["recovered"] is row("stream_in_base")["recovered"] is None
 
 
 def prompts() -> AskedPrompts:

@@ -76,6 +76,7 @@ def test_the_page_tells_what_sets_models_apart_and_how_sure_that_is(tmp_path: Pa
     assert "Of 1 latents put in one by one there, 1 recovers most of that, 20 % [15, 25]" in text
     assert "and the mean difference 10 % [5, 15]: so these latents carry it." in text
     assert "At template[-1], the last token that models read" in text
+    assert "the base model itself</th><td>0.15 nats</td><td>0.02 nats</td>" in text
     assert "latents of main and own, matched" in text
     assert text.index("Where they differ most") < text.index("Classes of latents")
     assert "the bride &lt;said&gt;" in text

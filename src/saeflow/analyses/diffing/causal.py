@@ -30,6 +30,7 @@ from saeflow.analyses.diffing.prompts import AskedPrompts
 from saeflow.analyses.diffing.scaling import Sides
 from saeflow.analyses.diffing.settings import Causal, Classes
 from saeflow.analyses.diffing.texts import Passed, Text, vocabulary_size
+from saeflow.analyses.diffing.words import OF_THE_BASE
 from saeflow.models.hooks import HookFunction, attach, editing, parse_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import clean_and_again, final_states, position_chunks, unembed
@@ -134,7 +135,8 @@ def measure_causes(
     Returns:
         The columns of `CAUSAL`; ``of`` is null for the text, else the class of prompts, and
         ``position`` which token of these; ``number`` counts latents, and is the latent itself of a
-        ``single``. Recovered is null where the base's stream costs nothing.
+        ``single``. Recovered is null where the base's stream costs nothing, and of predictions of
+        the base itself.
     """
     parts = Parts(crosscoder, sides, _mean_difference(sides, text), seed)
     model, whole = text.sources[sides.tuned[0]].name, len(text.tokens)
@@ -286,7 +288,7 @@ def _of_pass(
     for rows in position_chunks(tuned, len(clean)):
         p = unembed(tuned, clean[rows]).float()[:, :size].log_softmax(-1)
         for number, difference in enumerate(tried):
-            ends = base if difference.kind in ("base_model", "stream_in_base") else tuned
+            ends = base if difference.kind in OF_THE_BASE else tuned
             q = unembed(ends, states[number][rows]).float()[:, :size].log_softmax(-1)
             kl[number, rows] = token_divergence(p, q).cpu()
     return kl.numpy()
@@ -350,7 +352,7 @@ def _table(
             kl = own.sum() / counts.sum()
             kl_ends = np.quantile((weights @ own) / (weights @ counts), tails)
             share: tuple[float | None, ...] = (None, None, None)
-            if nothing.sum() > 0:
+            if nothing.sum() > 0 and key[0] not in OF_THE_BASE:
                 ends = np.quantile(1 - (weights @ own) / (weights @ nothing), tails)
                 share = (float(1 - own.sum() / nothing.sum()), float(ends[0]), float(ends[1]))
             yield (*named, *key, float(kl), *map(float, kl_ends), *share, len(counts))

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from saeflow.analyses.diffing.settings import Diffing
-from saeflow.analyses.diffing.words import CLASSES, KINDS
+from saeflow.analyses.diffing.words import CLASSES, KINDS, OF_THE_BASE
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
 from saeflow.report.wording import estimate
@@ -404,12 +404,12 @@ def _of_prompts(causal: pl.DataFrame) -> dict[str, Any]:
     here = _where_answers_begin(causal)
     classes = here["of"].unique(maintain_order=True).to_list()
     parts = here.unique(["kind", "name", "number"], maintain_order=True)
-    rows = []
+    rows, in_nats = [], ("none", *OF_THE_BASE)
     for part in parts.select("kind", "name", "number").to_dicts():
         same = [pl.col(key).eq_missing(pl.lit(value)) for key, value in part.items()]
         own = {row["of"]: row for row in here.filter(same).to_dicts()}
         values = [
-            f"{own[label]['kl']:.2f} nats" if part["kind"] == "none" else _share(own[label])
+            f"{own[label]['kl']:.2f} nats" if part["kind"] in in_nats else _share(own[label])
             for label in classes
         ]
         keys = {key: part[key] for key in ("kind", "number")}

@@ -29,3 +29,5 @@ KINDS = {
     "stream_in_base": "the base's later layers, from the model's stream",
 }
 """Parts of the difference that are put in."""
+OF_THE_BASE = ("base_model", "stream_in_base")
+"""Those of `KINDS` that are predictions of the base: how far away they are, and no share of it."""
