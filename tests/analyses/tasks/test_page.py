@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,12 @@ def test_the_page_tells_vectors_cleaned_ones_and_latents(study: Path, tmp_path: 
     output = report_study.write_report(study, tmp_path / "report").parent
     text = " ".join((output / "tasks.html").read_text().split())
     assert "One: examples take the loss from" in text
-    assert "the placebo -" in text
+    assert re.search(
+        r"recovers \S+ \(\S+ to \S+\) of that, .*, the placebo behind layer \d+ -", text
+    )
     assert "Cleaned in main, 1 of its latents reach 0.99" in text
-    assert "orthogonal matching pursuit" in text
+    assert "; as many by orthogonal matching pursuit " in text
+    assert "; the whole mean with examples there " in text
     assert "separator" in text
     assert "One: examples take the loss from" in (output / "index.html").read_text()
     assert_whole(pages_of(output), output)

@@ -32,6 +32,14 @@ KINDS = {
     "sae": "largest codes of the SAE",
     "sae_whole": "all codes of the SAE",
 }
+OTHERS = {
+    "difference": "that vector less the mean without examples",
+    "function": "the function vector",
+    "placebo": "the placebo",
+}
+"""Vectors that a sentence names beside the mean."""
+PURSUITS = ("gradient", "gradient_positive", "orthogonal", "matching", "lasso")
+"""Of `KINDS`, those that choose as many latents as they are asked for."""
 
 
 def contribute(
@@ -92,17 +100,34 @@ def _of_task(
         f" The {KINDS[best['kind']]} behind layer {best['layer']} recovers "
         f"{_share(best, 'recovered')} of that"
     )
-    if placebo := own.get("placebo"):
-        text += f", the placebo {_share(placebo, 'recovered')}"
+    for kind, name in OTHERS.items():
+        if (other := own.get(kind)) and other is not best:
+            text += f", {name} behind layer {other['layer']} {_share(other, 'recovered')}"
     sentences = [text + "."]
     for (sae, name), table in curves.items():
         if name == task and not table.is_empty():
             for row in table.filter("chosen", method="cleaned").to_dicts():
                 sentences.append(
                     f"Cleaned in {sae}, {row['latents']} of its latents reach "
-                    f"{_share(row, 'recovered')}."
+                    f"{_share(row, 'recovered')}{_held_against(table, row['latents'])}."
                 )
     return sentences
+
+
+def _held_against(curves: pl.DataFrame, latents: int) -> str:
+    """What else recovers how much at the layer of an SAE: as many latents by each pursuit, and the
+    vector that was cleaned."""
+    rivals = [
+        row
+        for row in curves.filter(latents=latents).to_dicts()
+        if row["method"] in PURSUITS and row["recovered"] is not None
+    ]
+    text = "".join(
+        f"; as many by {KINDS[row['method']]} {_share(row, 'recovered')}" for row in rivals
+    )
+    for row in curves.filter(method="mean").to_dicts():
+        text += f"; the whole {KINDS['mean']} there {_share(row, 'recovered')}"
+    return text
 
 
 def _of_answers(pairs: pl.DataFrame) -> list[str]:
