@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from planted_circle import AGAIN, HOOK, LINE, NULLS, POINTS, planted_model
+from tiny_models import tiny_language_model
 
 from saeflow.analyses.geometry.fitting import fit_all
 from saeflow.analyses.geometry.reading import (
@@ -20,6 +21,7 @@ from saeflow.analyses.geometry.reading import (
 )
 from saeflow.analyses.geometry.settings import NumberLine, Points
 from saeflow.errors import SaeflowError
+from saeflow.models.running import capture
 
 SAID = {"messages": [{"role": "user", "content": "the cat"}], "value": 3}
 
@@ -98,6 +100,17 @@ def test_groups_of_texts_are_written_beside_them() -> None:
     ]
     held = read_all(planted_model(), Points.model_validate(asked), [HOOK], {}, 0)
     assert held["lines/time/groups"].tolist() == [i // 2 for i in range(30)]
+
+
+def test_words_and_texts_are_read_where_a_site_is_not_as_wide_as_the_stream() -> None:
+    """SAEs of heads' outputs, in models whose heads together are wider than the stream."""
+    lm, hook = tiny_language_model("llama", head_dim=16), "blocks.1.attn.hook_z"
+    held = read_all(lm, POINTS, [hook, HOOK], {}, 0)
+    assert held[f"groups/ring/{hook}"].shape == (3, 7, 64)
+    assert held[f"lines/time/{hook}"].shape == (30, 64)
+    token = torch.tensor([lm.tokenize("then I dog")])
+    seen = capture(lm, token, [HOOK])[HOOK][0, -1]
+    torch.testing.assert_close(held[f"groups/ring/{HOOK}"][2, 1], seen)
 
 
 def test_words_that_are_the_same_to_the_model_are_refused() -> None:

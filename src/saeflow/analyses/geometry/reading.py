@@ -96,11 +96,10 @@ def read_words(
     Raises:
         SaeflowError: as `filled`; two words are the same to the model, or it gives NaN.
     """
-    shape = (len(group.texts), len(group.members), lm.d_model)
-    read = {hook: torch.empty(shape) for hook in hooks}
-    for row, template in enumerate(group.texts):
+    read: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
+    for template in group.texts:
         word_of: dict[tuple[int, ...], str] = {}
-        for column, word in enumerate(group.members):
+        for word in group.members:
             tokens, place = filled(lm, template, word)
             if (other := word_of.setdefault(tuple(tokens), word)) != word:
                 raise SaeflowError(
@@ -109,10 +108,11 @@ def read_words(
                 )
             seen = capture(lm, torch.tensor([tokens], device=lm.device), hooks)
             for hook in hooks:
-                read[hook][row, column] = seen[hook][0, place].float().cpu()
-                if not read[hook][row, column].isfinite().all():
+                read[hook].append(seen[hook][0, place].float().cpu())
+                if not read[hook][-1].isfinite().all():
                     raise not_finite(lm, f"geometry.points.groups: the activation at {hook}")
-    return read
+    shape = (len(group.texts), len(group.members), -1)
+    return {hook: torch.stack(rows).view(shape) for hook, rows in read.items()}
 
 
 def texts_of(line: NumberLine, name: str, file: Path | None, seed: int) -> LabelledSet:
@@ -224,13 +224,13 @@ def read_line(
         saes: whose latents are kept; of several tokens their mean.
         progress: called with (texts read, texts).
     """
-    read = {hook: torch.empty(len(texts), lm.d_model) for hook in hooks}
+    read: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
     confounds = torch.empty(len(texts), 2, dtype=torch.float64)
     latents: dict[str, list[sparse.csr_array]] = {name: [] for name in saes}
     where = f"geometry.points.lines: {texts.name}"
     for number, each in enumerate(read_at(lm, texts.prompts, position, hooks, where)):
         for hook in hooks:
-            read[hook][number] = each.activations[hook]
+            read[hook].append(each.activations[hook])
         for name, (hook, sae) in saes.items():
             mean = sae.encode(each.each[hook]).mean(0, keepdim=True)
             latents[name].append(sparse.csr_array(mean.float().cpu().numpy()))
@@ -239,7 +239,8 @@ def read_line(
             progress(number + 1, len(texts))
     values = torch.from_numpy(texts.targets.copy())
     groups = torch.from_numpy(texts.groups.copy())
-    tensors = read | {"values": values, "confounds": confounds, "groups": groups}
+    tensors = {hook: torch.stack(rows) for hook, rows in read.items()}
+    tensors |= {"values": values, "confounds": confounds, "groups": groups}
     for name, rows in latents.items():
         tensors |= _sparse_tensors(f"latents/{name}", sparse.csr_array(sparse.vstack(rows)))
     return tensors
