@@ -78,7 +78,7 @@ def test_positions_of_analyses_follow_from_their_settings() -> None:
     assert planned["skill"].tokens == 2 * 2 * 60
     assert planned["interventions"].tokens == 2 * 2 * 3 * 30
     # one of latents, three strengths along probes
-    assert "4 edits of each position at 1 ratings" in planned["interventions"].work
+    assert "4 edits of each position at 1 rating" in planned["interventions"].work
     alone = stages(**{"interventions.directions": []})["interventions"].work
     assert "1 edits of each position at 1 ratings" in alone
     assert planned["transitions"].tokens == 50
