@@ -80,7 +80,7 @@ def test_positions_of_analyses_follow_from_their_settings() -> None:
     # one of latents, three strengths along probes
     assert "4 edits of each position at 1 rating" in planned["interventions"].work
     alone = stages(**{"interventions.directions": []})["interventions"].work
-    assert "1 edits of each position at 1 ratings" in alone
+    assert "1 edit of each position at 1 rating" in alone
     assert planned["transitions"].tokens == 50
     assert planned["engine"].jobs == 3 + 1
     assert "blunders" not in planned
