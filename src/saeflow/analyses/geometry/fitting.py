@@ -18,6 +18,7 @@ from saeflow.analyses.geometry.circle import (
 )
 from saeflow.analyses.geometry.line import (
     METHODS,
+    Fitted,
     HeldOut,
     LineFitting,
     angles,
@@ -25,7 +26,6 @@ from saeflow.analyses.geometry.line import (
     block_interval,
     blocks_of,
     exchanged_blocks,
-    fit_line,
     line_null,
     r_squared,
     random_cosine,
@@ -203,6 +203,7 @@ def _line(
 ) -> None:
     line = read.line(name, [hook])
     points, values = line.points[hook], line.values
+    fitting = LineFitting(points)
     blocks = blocks_of(values, asked.lines[name].block, name)
     generator = numpy_generator(seed, "geometry", "line", name, hook)
     held = HeldOut(points, blocks, line.groups)
@@ -213,7 +214,7 @@ def _line(
             values, own.predicted, blocks, nulls.draws, nulls.level, generator
         )
         p = (1 + int((null[method] >= own.r2).sum())) / (nulls.block_orders + 1)
-        fitted = r_squared(values, fit_line(points, values, method).numbers(points))
+        fitted = r_squared(values, fitting.fit(values, method).numbers(points))
         tables.lines.append(
             (
                 name,
@@ -233,25 +234,24 @@ def _line(
         if method == METHODS[0]:
             pairs = zip(values, own.predicted, strict=True)
             tables.held_out.extend((name, hook, "held out", *pair) for pair in pairs)
-    direction = fit_line(points, values, "ridge").direction
+    along = fitting.fit(values, "ridge")
     variance = np.linalg.svd(points - points.mean(axis=0), compute_uv=False) ** 2
-    cosines = angles(direction, points, nulls.components)
+    cosines = angles(along.direction, points, nulls.components)
     random = random_cosine(points.shape[1], nulls.level, len(cosines))
     for i, cosine in enumerate(cosines):
         share = float(variance[i] / max(variance.sum(), 1e-300))
         tables.angles.append((name, hook, i, share, float(cosine), random))
     if others := asked.lines[name].read_off:
         numbers = [exchanged_blocks(values, blocks, generator) for _ in range(nulls.block_orders)]
-        fitting = LineFitting(points)
         elsewhere = np.stack([fitting.fit(each, "ridge").direction for each in numbers])
         for other in others:
             key = (name, hook, other)
-            _read_off(read.line(name, [hook], other), line, elsewhere, key, nulls, seed, tables)
+            _read_off(read.line(name, [hook], other), along, elsewhere, key, nulls, seed, tables)
 
 
 def _read_off(
     other: Line,
-    line: Line,
+    along: Fitted,
     elsewhere: Float64[np.ndarray, "orders d"],
     key: tuple[str, str, str],
     nulls: Nulls,
@@ -262,7 +262,7 @@ def _read_off(
     exchanged numbers: texts of a time are alike, and in some order along any line."""
     _, hook, _ = key
     points = other.points[hook]
-    predicted = fit_line(line.points[hook], line.values, "ridge").numbers(points)
+    predicted = along.numbers(points)
     generator = numpy_generator(seed, "geometry", "read off", *key)
     n = len(predicted)
     draws = (generator.integers(0, n, n) for _ in range(nulls.draws))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +67,29 @@ class Asked(NamedTuple):
     """Of simulations: of each token."""
 
 
+def _judged(
+    labels: pl.DataFrame, passages: pl.DataFrame, seed: int
+) -> Iterator[tuple[str, int, pl.DataFrame, dict[str, str]]]:
+    """Source and latent of every label, the latent's tested passages with their number in `item`,
+    and what they are held against: its own label and, where there is one, a random latent's.
+
+    Latents whose passages all fire, or all do not, are left out.
+    """
+    tested = passages.filter(pl.col("use") != "shown").with_row_index("item")
+    by_latent = tested.partition_by("latent", as_dict=True)
+    for (source,), own in labels.partition_by("source", as_dict=True, maintain_order=True).items():
+        texts = dict(own.select("latent", "text").iter_rows())
+        partners = random_partners(sorted(texts), seed, str(source))
+        for latent in sorted(texts):
+            table = by_latent.get((latent,))
+            if table is None or table["use"].n_unique() < 2:
+                continue
+            both = {OWN: texts[latent]}
+            if latent in partners:
+                both[RANDOM] = texts[partners[latent]]
+            yield str(source), latent, table, both
+
+
 def passage_questions(
     labels: pl.DataFrame, passages: pl.DataFrame, kind: str, words: Words, seed: int
 ) -> list[Asked]:
@@ -79,35 +102,25 @@ def passage_questions(
         words: how tokens are written.
         seed: of the study.
     """
-    tested = passages.filter(pl.col("use") != "shown").with_row_index("item")
-    by_latent = tested.partition_by("latent", as_dict=True)
     asked = []
-    for (source,), own in labels.partition_by("source", as_dict=True, maintain_order=True).items():
-        texts = dict(own.select("latent", "text").iter_rows())
-        partners = random_partners(sorted(texts), seed, str(source))
-        for latent in sorted(texts):
-            table = by_latent.get((latent,))
-            if table is None or table["use"].n_unique() < 2:
-                continue
-            generator = numpy_generator(seed, "labels", kind, latent)
-            shown = _shown(table, kind, words, generator)
-            order = generator.permutation(len(shown))
-            rows = [table.row(int(place), named=True) for place in order]
-            for label, of in ((OWN, latent), (RANDOM, partners.get(latent))):
-                if of is None:
-                    continue
-                asked.append(
-                    Asked(
-                        Question(kind, texts[of], tuple(shown[place] for place in order)),
-                        latent,
-                        str(source),
-                        label,
-                        kind,
-                        [row["item"] for row in rows],
-                        [row["block"] for row in rows],
-                        [row["use"] == "tested" for row in rows],
-                    )
+    for source, latent, table, both in _judged(labels, passages, seed):
+        generator = numpy_generator(seed, "labels", kind, latent)
+        shown = _shown(table, kind, words, generator)
+        order = generator.permutation(len(shown))
+        rows = [table.row(int(place), named=True) for place in order]
+        for label, text in both.items():
+            asked.append(
+                Asked(
+                    Question(kind, text, tuple(shown[place] for place in order)),
+                    latent,
+                    source,
+                    label,
+                    kind,
+                    [row["item"] for row in rows],
+                    [row["block"] for row in rows],
+                    [row["use"] == "tested" for row in rows],
                 )
+            )
     return asked
 
 
@@ -161,39 +174,29 @@ def simulation_questions(
         words: how tokens are written; those without a text are left out.
         seed: of the study.
     """
-    tested = passages.filter(pl.col("use") != "shown").with_row_index("item")
-    by_latent = tested.partition_by("latent", as_dict=True)
     asked = []
-    for (source,), own in labels.partition_by("source", as_dict=True, maintain_order=True).items():
-        texts = dict(own.select("latent", "text").iter_rows())
-        partners = random_partners(sorted(texts), seed, str(source))
-        for latent in sorted(texts):
-            table = by_latent.get((latent,))
-            if table is None or table["use"].n_unique() < 2:
-                continue
-            firing, silent = table.filter(use="tested"), table.filter(use="silent")
-            drawn = pl.concat([_evenly(firing, count - count // 2), _evenly(silent, count // 2)])
-            for row in drawn.iter_rows(named=True):
-                written = enumerate(words.each(row["token_ids"]))
-                places, shown = zip(*((at, text) for at, text in written if text), strict=True)
-                activations = [row["activations"][place] for place in places]
-                for label, of in ((OWN, latent), (RANDOM, partners.get(latent))):
-                    if of is None:
-                        continue
-                    asked.append(
-                        Asked(
-                            Question("simulation", texts[of], shown),
-                            latent,
-                            str(source),
-                            label,
-                            "simulation",
-                            [row["item"]] * len(places),
-                            [row["block"]] * len(places),
-                            [activation > 0 for activation in activations],
-                            tokens=places,
-                            activations=activations,
-                        )
+    for source, latent, table, both in _judged(labels, passages, seed):
+        firing, silent = table.filter(use="tested"), table.filter(use="silent")
+        drawn = pl.concat([_evenly(firing, count - count // 2), _evenly(silent, count // 2)])
+        for row in drawn.iter_rows(named=True):
+            written = enumerate(words.each(row["token_ids"]))
+            places, shown = zip(*((at, text) for at, text in written if text), strict=True)
+            activations = [row["activations"][place] for place in places]
+            for label, text in both.items():
+                asked.append(
+                    Asked(
+                        Question("simulation", text, shown),
+                        latent,
+                        source,
+                        label,
+                        "simulation",
+                        [row["item"]] * len(places),
+                        [row["block"]] * len(places),
+                        [activation > 0 for activation in activations],
+                        tokens=places,
+                        activations=activations,
                     )
+                )
     return asked
 
 
