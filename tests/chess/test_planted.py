@@ -31,7 +31,7 @@ from saeflow.chess.knowledge.concepts import concepts_of
 from saeflow.chess.saes.reading import embed_boards, judged
 from saeflow.chess.saes.site import SiteSAE
 from saeflow.errors import SaeflowError
-from saeflow.statistics.clusters import CHANGE, SHARE, Resampling
+from saeflow.statistics.clusters import CHANGE, SHARE, Resampling, cells
 from saeflow.statistics.sparse_latents import SparseLatents
 
 START_BOARD = read_fens([START])
@@ -342,6 +342,16 @@ def test_means_over_games_have_the_intervals_of_a_bootstrap_by_hand() -> None:
     assert (mean.low, mean.high) == pytest.approx(tuple(np.quantile(drawn, [0.05, 0.95])), abs=0.05)
     nothing = Resampling(games, 100, 0.9, generator).mean(np.full(300, np.nan), SHARE)
     assert np.isnan(nothing.value)
+
+
+def test_a_single_unit_has_a_mean_and_no_interval_unless_values_have_bounds() -> None:
+    """An interval of no width would say that the mean is sure."""
+    units = np.repeat([0, 1], 8)
+    values = np.where(units == 0, np.arange(16.0), np.nan)
+    alone = Resampling(units, 100, 0.95, np.random.default_rng(0))
+    assert cells(alone.mean(values)) == [3.5, None, None]
+    bounded = alone.mean(values / 7, SHARE)
+    assert bounded.low < 0.1 < 0.5 < 0.9 < bounded.high
 
 
 @pytest.mark.parametrize(("games", "rate"), [(10, 0.05), (20, 0.1), (40, 0.02), (40, 0.5)])

@@ -18,7 +18,7 @@ from saeflow.models.chat import continuation_text
 from saeflow.models.evaluation import block_losses
 from saeflow.models.tuning import answer_loss, answered, split_pairs
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.clusters import SHARE, Mean, Resampling
+from saeflow.statistics.clusters import SHARE, Mean, Resampling, cells
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -87,7 +87,7 @@ def tuning_rows(
         yield "text_loss", None, _mean(of_blocks, seed), len(of_blocks)
 
     return pl.DataFrame(
-        [(name, measure, label, *mean, n) for measure, label, mean, n in measured()],
+        [(name, measure, label, *cells(mean), n) for measure, label, mean, n in measured()],
         schema=TUNING_SCHEMA,
         orient="row",
     )

@@ -106,12 +106,11 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def interval(row: Mapping[str, Any], column: str = "product", places: int = 2) -> str:
     """``[0.58, 0.66]``, or nothing where an end is unknown."""
-    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
-    return "" if low is None or high is None else brackets(low, high, places)
+    return brackets(row.get(f"{column}_low"), row.get(f"{column}_high"), places)
 
 
-def brackets(low: float, high: float, places: int = 2, sign: str = "") -> str:
-    """``[0.58, 0.66]``.
+def brackets(low: float | None, high: float | None, places: int = 2, sign: str = "") -> str:
+    """``[0.58, 0.66]``, or nothing where an end is unknown.
 
     Where an interval that excludes zero would look as if it did not, its ends are written with the
     first digit that counts: ``[0.0002, 0.12]``.
@@ -121,12 +120,18 @@ def brackets(low: float, high: float, places: int = 2, sign: str = "") -> str:
         places: decimals.
         sign: ``+`` for numbers above zero that shall have one.
     """
+    if low is None or high is None:
+        return ""
     low_end, high_end = (_beside_zero(end, low, high, places, sign) for end in (low, high))
     return f"[{low_end}, {high_end}]"
 
 
-def estimate(value: float, low: float, high: float, places: int = 2, sign: str = "") -> str:
-    """``0.06 [0.0002, 0.12]``, as `brackets` writes an interval."""
+def estimate(
+    value: float, low: float | None, high: float | None, places: int = 2, sign: str = ""
+) -> str:
+    """``0.06 [0.0002, 0.12]``, as `brackets` writes an interval; ``0.06`` alone without."""
+    if low is None or high is None:
+        return f"{value:{sign}.{places}f}"
     return f"{_beside_zero(value, low, high, places, sign)} {brackets(low, high, places, sign)}"
 
 

@@ -54,7 +54,7 @@ class Resampling:
             bounds: between which all values lie. The interval then counts one cluster of usual size
                 more, whose values are the lowest at the lower end and the highest at the upper end,
                 and holds for rare events and few clusters (`statistics.means`). Without, it
-                is of what was seen.
+                is of what was seen, and its ends are NaN where a single cluster was.
         """
         present = ~np.isnan(values)
         if not present.any():
@@ -62,13 +62,19 @@ class Resampling:
         sums = np.bincount(self._which, np.where(present, values, 0), self._n)
         counts = np.bincount(self._which, present, self._n)
         unseen = self._unseen * counts[counts > 0].mean() if bounds else np.zeros(len(self._unseen))
+        if not bounds and np.count_nonzero(counts) < 2:
+            return Mean(float(sums.sum() / counts.sum()), np.nan, np.nan)
         ends = [self._weights @ sums + end * unseen for end in bounds or (0, 0)]
         draws = np.stack(ends)[:, :, None] / (self._weights @ counts + unseen)[:, None]
         low, high = interval(draws, self._level)
         return Mean(float(sums.sum() / counts.sum()), float(low[0]), float(high[0]))
 
 
+def cells(mean: Mean) -> list[float | None]:
+    """A mean and its ends as cells of a table; null where there is none."""
+    return [None if np.isnan(value) else value for value in mean]
+
+
 def columns(name: str, mean: Mean) -> dict[str, float | None]:
     """A mean as columns of a table: ``accuracy``, ``accuracy_low``, ``accuracy_high``."""
-    ends = zip((name, f"{name}_low", f"{name}_high"), mean, strict=True)
-    return {key: None if np.isnan(value) else value for key, value in ends}
+    return dict(zip((name, f"{name}_low", f"{name}_high"), cells(mean), strict=True))

@@ -52,6 +52,18 @@ def random_weights(
     return on_grid(np.concatenate([seen[:, unit] / size, other], axis=1) / total, WEIGHT_GRID)
 
 
+def seen_weights(
+    units: int, draws: int, generator: np.random.Generator
+) -> Float[np.ndarray, "draws units"]:
+    """Random weights of units that were seen, for values without bounds.
+
+    A single unit says nothing of others: its weights are NaN, and so is every interval drawn with
+    them, which would have no width and look sure.
+    """
+    weights = random_weights(np.arange(units), draws, generator)[:, :-1]
+    return weights if units > 1 else np.full_like(weights, np.nan)
+
+
 def mean_draws(
     scores: Float[np.ndarray, "groups samples"],
     weights: Float[np.ndarray, "draws samples_and_unseen"],

@@ -78,6 +78,17 @@ def test_each_latent_of_a_faulty_crosscoder_has_the_class_of_its_fault() -> None
     assert latents.filter(pl.col("class") == "base_only")["nu_error_base"].abs().max() < 1e-5
 
 
+def test_a_text_of_one_part_tells_classes_and_not_how_sure_they_are() -> None:
+    world = planted(2_000, orthogonal=True)
+    crosscoder, classes = faulty(world)
+    measured = passed(crosscoder, world.x, groups=1)
+    latents, counts = class_tables(measured, "tuned", CLASSES_ASKED, 0)
+    for name in CLASSES:
+        assert of_class(latents, name) == classes[name], name
+    assert latents["sure"].null_count() == len(latents)
+    assert counts["low"].null_count() == counts["high"].null_count() == len(counts)
+
+
 def test_scaling_in_groups_is_that_of_least_squares_over_all_rows() -> None:
     world = planted(600)
     generator = torch.Generator().manual_seed(1)

@@ -111,6 +111,17 @@ def test_an_sae_and_the_same_in_another_order_are_shared_latent_by_latent() -> N
     assert (shared["count"], shared["low"], shared["high"]) == (LATENTS, LATENTS, LATENTS)
 
 
+def test_a_text_of_one_block_tells_pairs_and_not_how_sure_they_are() -> None:
+    own, block = sae(list(range(LATENTS))), text()
+    block = block._replace(tokens=block.tokens[:1])
+    table, counts = match_latents([own, own], block, Matching(), RESAMPLED, 0)
+    pairs = table.drop_nulls(["base_latent", "tuned_latent"])
+    assert len(pairs) > 4
+    for name in ("sure", "low", "high"):
+        assert pairs[name].null_count() == len(pairs), name
+    assert counts["low"].null_count() == counts["high"].null_count() == len(counts)
+
+
 def test_latents_that_one_sae_lacks_are_of_the_other_model_alone() -> None:
     whole = sae(list(range(LATENTS)))
     few = silenced(whole, [3, 7])

@@ -139,6 +139,13 @@ def test_shares_lie_between_the_ends_and_are_null_where_there_is_no_gap() -> Non
     assert noisy.low < noisy.value < noisy.high
     none = Shares(Ends(Answers(few, right), Answers(zero, right)), 400, 0.95, 0, "one")
     assert none.row(half)["recovered"] is None
+    pair = [
+        Answers(each.loss[:1], right[:1])
+        for each in (Answers(zero, right), Answers(few, right), half)
+    ]
+    row = Shares(Ends(*pair[:2]), 400, 0.95, 0, "one").row(pair[2])
+    assert row["recovered"] == pytest.approx(0.5)
+    assert row["recovered_low"] is row["loss_high"] is None  # one pair tells nothing of others
 
 
 def test_prompts_beyond_the_context_are_refused_before_any_is_read() -> None:

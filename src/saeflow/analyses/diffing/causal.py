@@ -37,7 +37,7 @@ from saeflow.models.running import clean_and_again, final_states, position_chunk
 from saeflow.saes.comparison import Seen
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.seeds import numpy_generator, torch_generator
-from saeflow.statistics.means import random_weights
+from saeflow.statistics.means import seen_weights
 
 CAUSAL = {
     "model": pl.String,
@@ -339,7 +339,7 @@ def _table(
 ) -> pl.DataFrame:
     """Means over units (blocks, or groups of prompts), which are resampled."""
     generator = numpy_generator(seed, "diffing", "causal")
-    weights = random_weights(np.arange(len(counts)), resampled.draws, generator)[:, :-1]
+    weights = seen_weights(len(counts), resampled.draws, generator)
     tails = (1 - resampled.level) / 2, (1 + resampled.level) / 2
     pooled: dict[tuple[str, str | None, int], list[Float64[np.ndarray, " units"]]] = {}
     for difference, own in zip(tried, sums, strict=True):
@@ -357,4 +357,5 @@ def _table(
                 share = (float(1 - own.sum() / nothing.sum()), float(ends[0]), float(ends[1]))
             yield (*named, *key, float(kl), *map(float, kl_ends), *share, len(counts))
 
-    return pl.DataFrame(list(rows()), schema=CAUSAL, orient="row")
+    table = pl.DataFrame(list(rows()), schema=CAUSAL, orient="row")
+    return table.with_columns(pl.selectors.float().fill_nan(None))

@@ -13,7 +13,7 @@ from saeflow.analyses.diffing.scaling import BASE, TUNED, Pass
 from saeflow.analyses.diffing.settings import Classes
 from saeflow.analyses.diffing.words import CLASSES
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.means import random_weights
+from saeflow.statistics.means import seen_weights
 
 NAMES = list(CLASSES)
 SIDES = ["base", "tuned"]
@@ -152,7 +152,7 @@ def class_tables(
     nu_error, nu_reconstruction = measured.scaling().ratios()
     classes = classify(decoders, nu_error, nu_reconstruction, alive, bounds, of_difference)
     generator = numpy_generator(seed, "diffing", "classes")
-    weights = random_weights(np.arange(len(measured.rows)), bounds.draws, generator)[:, :-1]
+    weights = seen_weights(len(measured.rows), bounds.draws, generator)
     same = np.zeros(len(classes))
     counts = np.empty((bounds.draws, len(NAMES)))
     for number, weight in enumerate(weights):
@@ -160,6 +160,8 @@ def class_tables(
         drawn = classify(decoders, *ratios, alive, bounds, of_difference)
         same += drawn == classes
         counts[number] = np.bincount(drawn, minlength=len(NAMES))
+    if np.isnan(weights).any():  # a single part of the text: nothing to resample
+        same[:], counts[:] = np.nan, np.nan
     total = measured.rows.sum()
     density = measured.fired.sum(0) / total
     alone = measured.fired_alone.sum(0) / total
@@ -208,4 +210,5 @@ def _counted(
         total = own["contribution"].sum()
         row = (model, name, len(own), min(low, len(own)), max(high, len(own)), *medians, total)
         rows.append(row)
-    return pl.DataFrame(rows, schema=COUNTS, orient="row")
+    table = pl.DataFrame(rows, schema=COUNTS, orient="row")
+    return table.with_columns(pl.col("low", "high").fill_nan(None))

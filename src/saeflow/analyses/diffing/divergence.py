@@ -18,7 +18,7 @@ from saeflow.models.running import final_states, position_chunks, unembed
 from saeflow.models.vocabulary import vocabulary
 from saeflow.saes.evaluation import blocks_per_pass
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.clusters import Resampling
+from saeflow.statistics.clusters import Resampling, cells
 
 DIVERGENCE = {
     "measure": pl.String,
@@ -91,10 +91,10 @@ def measure_divergence(
     base, tuned = (source.lm for source in text.sources)
     size = vocabulary_size(base, tuned)
     pos, of_token = text.tokens.shape[1], np.zeros((2, size))
-    cells = np.full((len(MEASURES), *text.tokens.shape), np.nan)
+    measured = np.full((len(MEASURES), *text.tokens.shape), np.nan)
     for first, tokens, kept, values in _token_by_token(text, size):
         where = kept.cpu().numpy()
-        for measure, own in zip(cells, values, strict=True):
+        for measure, own in zip(measured, values, strict=True):
             measure[first : first + len(tokens)][where] = own
         read = tokens[kept].cpu().numpy()
         of_token[0] += np.bincount(read, values[0], size)
@@ -103,17 +103,17 @@ def measure_divergence(
     generator = numpy_generator(seed, "diffing", "divergence")
     resampling = Resampling(clusters, resampled.draws, resampled.level, generator)
     rows = []
-    for name, values in zip(MEASURES, cells, strict=True):
+    for name, values in zip(MEASURES, measured, strict=True):
         positions = [None, *range(1, min(settings.positions + 1, pos - 1))]
         for position in positions if name == "kl" else [None]:
             own = values if position is None else np.full_like(values, np.nan)
             if position is not None:
                 own[:, position] = values[:, position]
             if count := int((~np.isnan(own)).sum()):
-                rows.append((name, position, *resampling.mean(own.ravel()), count))
+                rows.append((name, position, *cells(resampling.mean(own.ravel())), count))
     return Divergence(
         pl.DataFrame(rows, schema=DIVERGENCE, orient="row"),
-        _largest(text, cells[0], settings.tokens, size),
+        _largest(text, measured[0], settings.tokens, size),
         _by_token(base, of_token, settings.tokens),
     )
 

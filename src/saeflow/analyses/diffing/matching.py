@@ -20,7 +20,7 @@ from saeflow.analyses.diffing.texts import Passed, Text
 from saeflow.saes.evaluation import rows_in_parts
 from saeflow.saes.sae import SAE
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.means import random_weights
+from saeflow.statistics.means import seen_weights
 
 MATCHES = {
     "model": pl.String,
@@ -147,7 +147,7 @@ class _PairSums:
         a, b, aa, bb, ab = means.transpose(1, 0, 2)
         spread = np.sqrt(np.maximum(aa - a * a, 0) * np.maximum(bb - b * b, 0))
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.nan_to_num((ab - a * b) / spread, nan=0.0, posinf=0.0, neginf=0.0)
+            return np.where(spread == 0, 0.0, (ab - a * b) / spread)
 
 
 @torch.no_grad()
@@ -204,7 +204,7 @@ def match_latents(
             sums.add(z, other, passed.group)
         report(passed, blocks)
     generator = numpy_generator(seed, "diffing", "matching")
-    weights = random_weights(np.arange(groups), resampled.draws, generator)[:, :-1]
+    weights = seen_weights(groups, resampled.draws, generator)
     drawn = sums.correlations(weights)
     model = text.sources[1].name
     return _tables(correlation, match, drawn, settings, resampled, model)
@@ -232,7 +232,7 @@ def _tables(
     pairs = pl.DataFrame(
         {
             "place": own,
-            "sure": (draws == own).mean(0),
+            "sure": np.where(np.isnan(drawn).any(0), np.nan, (draws == own).mean(0)),
             "base_latent": match.base,
             "tuned_latent": match.tuned,
             "correlation": match.correlation,
@@ -245,8 +245,10 @@ def _tables(
     together = pairs.filter(pl.col("place") < APART)
     names = pl.col("place").replace_strict({0: "shared", 1: "leaning"}, return_dtype=pl.String)
     parts = [together.with_columns(names.alias("class")).drop("place")]
-    counts = dict.fromkeys(NAMES, np.zeros(len(draws)))
-    counts |= {"shared": (draws == 0).sum(1), "leaning": (draws == 1).sum(1)}
+    # NaN where a single part of the text leaves nothing to resample
+    zero = np.where(np.isnan(drawn).any(1), np.nan, 0.0)
+    counts = dict.fromkeys(NAMES, zero)
+    counts |= {"shared": zero + (draws == 0).sum(1), "leaning": zero + (draws == 1).sum(1)}
     for side, matched, fired, largest in zip(
         SIDES, match[:2], correlation.fired, match.largest, strict=True
     ):
@@ -268,6 +270,7 @@ def _tables(
         )
         table = table.join(density, on=f"{side}_latent", how="left", maintain_order="left")
     table = table.select(pl.col(name).cast(kind) for name, kind in MATCHES.items())
+    table = table.with_columns(pl.col("sure", "low", "high").fill_nan(None))
     return table, _counted(table, counts, tails)
 
 
@@ -286,4 +289,5 @@ def _counted(
         rows.append(
             (table["model"][0], name, len(own), *ends, density, own["cosine"].median(), None)
         )
-    return pl.DataFrame(rows, schema=COUNTS, orient="row")
+    counted = pl.DataFrame(rows, schema=COUNTS, orient="row")
+    return counted.with_columns(pl.col("low", "high").fill_nan(None))

@@ -37,7 +37,11 @@ def contribute(
     models = [_of_model(folder, own, name) for name in names["compared_model"]]
     saes = [each for name in names["diffed_sae"] for each in _of_sae(folder, name)]
     pairs = [
-        {"name": name, "saes": own.matching.pairs[name], "counts": counts.to_dicts()}
+        {
+            "name": name,
+            "saes": own.matching.pairs[name],
+            "counts": [row | {"counted": _counted(row)} for row in counts.to_dicts()],
+        }
         for name in names["matched_pair"]
         if len(counts := folder.table(f"diffing/matching/{name}/classes"))
     ]
@@ -160,7 +164,8 @@ def _told_of_steering(steered: pl.DataFrame, name: str) -> Iterator[str]:
             for kind in ("difference", "random")
         )
         plain = own.filter(kind="none").row(0, named=True)
-        more = best["low"] > max(plain["high"], random["high"])
+        ends = [row[end] for row, end in ((best, "low"), (plain, "high"), (random, "high"))]
+        more = None not in ends and ends[0] > max(ends[1:])
         yield (
             f"with {best['scale']:g} of an activation's length along that difference added, what "
             f"{name} says is {_interval(best)} nats per token more likely under it than under the "
@@ -233,7 +238,11 @@ def _of_sae(folder: StudyFolder, name: str) -> Iterator[dict[str, Any]]:
             ],
             "glance": _at_a_glance(own[1], on_text, on_prompts),
             "hooks": list(dict.fromkeys(each.hook for each in folder.study.sources_of(name))),
-            "counts": [row for row in own[1].to_dicts() if row["high"] or row["class"] in OF_TWO],
+            "counts": [
+                row | {"counted": _counted(row)}
+                for row in own[1].to_dicts()
+                if row["count"] or row["high"] or row["class"] in OF_TWO
+            ],
             "causal": [row | {"what": _what(row)} for row in on_text.to_dicts()],
             "prompts": _of_prompts(on_prompts),
             "positions": _of_positions(on_prompts),
@@ -255,7 +264,7 @@ def _told_of_classes(latents: pl.DataFrame, classes: pl.DataFrame) -> Iterator[s
     if seeming:
         yield (
             f"of {seeming} latents that seem to be of one model by their norms, {false} are not; "
-            f"{own['count']} [{own['low']:.0f}, {own['high']:.0f}] are of the compared model alone."
+            f"{_counted(own)} are of the compared model alone."
         )
     else:
         yield (
@@ -279,8 +288,7 @@ def _at_a_glance(
     """One row of the table of all dictionaries."""
     counts = {row["class"]: row for row in classes.to_dicts()}
     own = counts["tuned_only"]
-    alone = f"{own['count']} [{own['low']:.0f}, {own['high']:.0f}]"
-    row: dict[str, Any] = {"alone": "–" if counts["difference"]["count"] else alone}
+    row: dict[str, Any] = {"alone": "–" if counts["difference"]["count"] else _counted(own)}
     for place, causal in (("text", on_text), ("prompts", on_prompts)):
         if causal.is_empty():
             continue
@@ -369,7 +377,7 @@ def _told_of_prompts(causal: pl.DataFrame) -> Iterator[str]:
         random = own.filter(pl.col("name").is_null(), kind="random", number=most["number"])
         same = random.row(0, named=True)
         ends = [row["recovered_high"] or 0.0 for row in (same, mean)]
-        beyond = most["recovered_low"] > max(0.0, *ends)
+        beyond = (most["recovered_low"] or 0.0) > max(0.0, *ends)
         yield (
             f"the {most['number']} latents that contribute most recover {_share(most)} of that, "
             f"as many random directions of their lengths {_share(same)}, and the mean difference "
@@ -470,6 +478,10 @@ def _latents(
         }
 
 
+def _counted(row: Mapping[str, Any]) -> str:
+    return estimate(row["count"], row["low"], row["high"], places=0)
+
+
 def _interval(row: Mapping[str, Any]) -> str:
     return estimate(row["value"], row["low"], row["high"])
 
@@ -478,5 +490,6 @@ def _share(row: Mapping[str, Any]) -> str:
     if row["recovered"] is None:
         return "nothing"
     keys = ("recovered", "recovered_low", "recovered_high")
-    share, low, high = (round(100 * row[key]) for key in keys)  # whole, so that none is -0
-    return f"{share} % [{low}, {high}]"
+    # whole, so that none is -0
+    share, low, high = (None if row[key] is None else round(100 * row[key]) for key in keys)
+    return f"{share} %" if low is None else f"{share} % [{low}, {high}]"

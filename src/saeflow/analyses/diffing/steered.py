@@ -24,7 +24,7 @@ from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import final_states, padded, unembed
 from saeflow.saes.comparison import Seen
 from saeflow.seeds import numpy_generator, torch_generator
-from saeflow.statistics.clusters import Resampling
+from saeflow.statistics.clusters import Resampling, cells
 
 CONTINUATIONS = {
     "model": pl.String,
@@ -173,5 +173,5 @@ def summarise(table: pl.DataFrame, resampled: Classes, seed: int) -> pl.DataFram
             values = own[measure].to_numpy().astype(float)
             if not np.isnan(values).all():
                 count = int((~np.isnan(values)).sum())
-                rows.append((*key, measure, *resampling.mean(values), count))
+                rows.append((*key, measure, *cells(resampling.mean(values)), count))
     return pl.DataFrame(rows, schema=STEERED, orient="row")

@@ -10,7 +10,7 @@ import polars as pl
 from saeflow.analyses.directions.interventions import Measured
 from saeflow.analyses.directions.settings import EditMeasures
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.clusters import SHARE, Resampling
+from saeflow.statistics.clusters import SHARE, Resampling, cells
 
 EDITS = {
     "edit": pl.String,
@@ -81,7 +81,7 @@ def _of_answers(
             values = own[measure].to_numpy().astype(float)
             if not np.isnan(values).all():
                 mean = resampling.mean(values, bounds)
-                yield (*key, measure, *mean, own["group"].n_unique())
+                yield (*key, measure, *cells(mean), own["group"].n_unique())
 
 
 def _of_text(
@@ -95,7 +95,7 @@ def _of_text(
         resampling = _resampling(own["block"].to_numpy().astype(np.int64), settings, seed)
         for measure in ("loss", "loss_increase"):
             mean = resampling.mean(own[measure].to_numpy())
-            yield (*key, None, measure, *mean, own["block"].n_unique())
+            yield (*key, None, measure, *cells(mean), own["block"].n_unique())
 
 
 def _resampling(clusters: np.ndarray, settings: EditMeasures, seed: int) -> Resampling:

@@ -24,7 +24,7 @@ from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach, parse_hook
 from saeflow.models.running import capture, clean_and_again, logits_after, padded
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.clusters import SHARE, Resampling
+from saeflow.statistics.clusters import SHARE, Resampling, cells
 
 if TYPE_CHECKING:
     from saeflow.analyses.geometry.reading import Files
@@ -308,14 +308,14 @@ def summarise(turns: pl.DataFrame, shifts: pl.DataFrame, nulls: Nulls, seed: int
         for measure, bounds in (("right", SHARE), ("moved", SHARE), ("log_odds", None)):
             values = own[measure].to_numpy().astype(float)
             if not np.isnan(values).all():
-                mean = resampling.mean(values, bounds)
+                mean = cells(resampling.mean(values, bounds))
                 rows.append((*key, None, measure, *mean, own["word"].n_unique()))
     for key, own in shifts.group_by(["line", "hook", "kind", "step"], maintain_order=True):
         line, hook, kind, step = key
         edit = "shift" if step else "none"
         resampling = _resampling(own["text"], nulls, seed)
         for measure in ("log_odds", "change"):
-            mean = resampling.mean(own[measure].to_numpy())
+            mean = cells(resampling.mean(own[measure].to_numpy()))
             rows.append((line, hook, edit, kind, step, measure, *mean, own["text"].n_unique()))
     return pl.DataFrame(rows, schema=CAUSES, orient="row")
 

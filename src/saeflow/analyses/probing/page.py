@@ -98,8 +98,6 @@ def sentences(differences: pl.DataFrame) -> list[str]:
 
 
 def _difference(row: Mapping[str, Any]) -> str:
-    if row["low"] is None:
-        return f"{row['difference']:+.3f}"
     return estimate(row["difference"], row["low"], row["high"], places=3, sign="+")
 
 
@@ -163,7 +161,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "test_set": row["test_set"] or "own",
         "method": series(row),
         "auc": number(row["auc"], 3),
-        "interval": "" if row["low"] is None else brackets(row["low"], row["high"], places=3),
+        "interval": brackets(row["low"], row["high"], places=3),
         "spread": number(row["spread"], 3),
         "validation": number(row["validation"], 3),
         "optimism": "–" if row["optimism"] is None else f"{row['optimism']:+.3f}",

@@ -12,7 +12,7 @@ from torch import Tensor
 from saeflow.analyses.tasks.answering import Answers
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.clusters import SHARE, Mean, Resampling, columns
-from saeflow.statistics.means import interval, random_weights
+from saeflow.statistics.means import interval, seen_weights
 
 
 class Ends(NamedTuple):
@@ -41,7 +41,7 @@ class Shares:
             return numpy_generator(seed, "tasks", task, "intervals")
 
         self._resampling = Resampling(np.arange(n), draws, level, generator())
-        self._weights = random_weights(np.arange(n), draws, generator())[:, :n]
+        self._weights = seen_weights(n, draws, generator())
 
     @property
     def gap(self) -> float:

@@ -18,7 +18,7 @@ from saeflow.chess.games.positions import RATING_BINS
 from saeflow.chess.player.maia2 import Maia2
 from saeflow.chess.player.planes import legal_mask, mask_illegal, model_inputs
 from saeflow.errors import SaeflowError
-from saeflow.statistics.clusters import SHARE, Resampling
+from saeflow.statistics.clusters import CHANGE, SHARE, Resampling, cells
 
 POSITIONS_AT_ONCE = 512
 RESAMPLES, LEVEL = 1000, 0.95
@@ -176,7 +176,8 @@ def measure_change(before: Maia2, after: Maia2, examples: Examples, seed: int) -
     for rating, ratings, here in parts:
         games = _resampling(examples, here, seed, -1 if rating is None else rating)
         old, new = (hit[here].astype(float) for hit in hits)
-        intervals = [*games.mean(old, SHARE), *games.mean(new, SHARE), *games.mean(new - old)]
+        means = games.mean(old, SHARE), games.mean(new, SHARE), games.mean(new - old, CHANGE)
+        intervals = [cell for mean in means for cell in cells(mean)]
         losses = [float(nat[here].mean()) for nat in nats]
         rows.append(
             (rating, ratings, len(here), len(np.unique(examples.games[here])), *intervals, *losses)

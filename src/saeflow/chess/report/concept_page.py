@@ -298,8 +298,6 @@ def _gain(row: dict[str, Any] | None, name: str = "gain") -> tuple[str, str]:
     if row is None or row[name] is None:
         return "–", ""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    if low is None or high is None:
-        return f"{row[name]:+.2f}", ""
     value, _, ends = estimate(row[name], low, high, sign="+").partition(" ")
     return value, ends
 
