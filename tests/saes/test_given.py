@@ -58,10 +58,46 @@ def test_the_factor_of_saelens_registry_is_given_in_the_config(tmp_path: Path, s
     torch.testing.assert_close(sae.reconstruct(X), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("said", [None, False, "none"])
+@pytest.mark.parametrize("said", [None, False, "none", "None"])
 def test_no_normalisation_before_version_6_is_none(tmp_path: Path, said: Any) -> None:
     sae = import_sae(folder(tmp_path, {**BEFORE_6, "normalize_activations": said}))
     torch.testing.assert_close(sae.reconstruct(X), subtracting(X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", [None, "standard", "topk"])
+def test_topk_from_before_version_6_keeps_the_largest_values(
+    tmp_path: Path, architecture: str | None
+) -> None:
+    config = {**BEFORE_6, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}
+    config |= {"architecture": architecture} if architecture else {}
+    ones = {**PLAIN, "scaling_factor": torch.ones(D_SAE)}
+    values = (X - B_DEC) @ W_ENC + B_ENC
+    kept = values >= values.sort(dim=1, descending=True).values[:, 2:3]
+    expected = (values * kept).clamp(min=0) @ W_DEC + B_DEC
+    sae = import_sae(folder(tmp_path, config, ones))
+    torch.testing.assert_close(sae.reconstruct(X), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_architecture_with_the_function_of_another_is_refused(tmp_path: Path) -> None:
+    config = {**BEFORE_6, "architecture": "jumprelu", "activation_fn_str": "topk", "k": 3}
+    with pytest.raises(SaeflowError, match="architecture 'jumprelu with topk' is not known here"):
+        import_sae(folder(tmp_path, config, {**PLAIN, "threshold": THRESHOLD}))
+
+
+def test_a_matrix_that_no_config_speaks_of_is_refused_and_a_vector_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SaeflowError, match="holds W_skip, of which its config says nothing"):
+        import_sae(folder(tmp_path, BEFORE_6, {**PLAIN, "W_skip": torch.eye(D_MODEL)}))
+    counted = {"num_batches_not_active": THRESHOLD}
+    import_sae(folder(tmp_path, BEFORE_6, {**PLAIN, **counted}))
+    assert "left out" not in capsys.readouterr().err
+    import_sae(folder(tmp_path, BEFORE_6, {**PLAIN, "threshold": THRESHOLD}))
+    assert "threshold is left out" in capsys.readouterr().err
+    path = dictionary(tmp_path, "AutoEncoderTopK", {"rotation": torch.eye(D_MODEL)}, k=3)
+    (path / "cfg.json").unlink()
+    with pytest.raises(SaeflowError, match="holds rotation, of which its config says nothing"):
+        import_sae(path)
 
 
 def normed(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,6 +191,31 @@ def test_topk_whose_files_do_not_say_k_takes_the_one_that_is_given(tmp_path: Pat
         import_sae(dictionary(tmp_path, "AutoEncoderTopK", {}, k=5), given=Given(k=4))
 
 
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        ({"k": 5}, "ae.pt: says that k is 4, and config.json that it is 5; get the two"),
+        ({"k": 4, "dict_size": 48}, "config.json says that dict_size is 48, and ae.pt has 24"),
+        ({"k": 4, "activation_dim": 7}, "says that activation_dim is 7, and ae.pt has 6"),
+    ],
+)
+def test_a_config_of_other_weights_is_refused(
+    tmp_path: Path, trainer: dict[str, int], message: str
+) -> None:
+    path = dictionary(tmp_path, "AutoEncoderTopK", {"k": torch.tensor(4)}, **trainer)
+    with pytest.raises(SaeflowError, match=message):
+        import_sae(path)
+
+
+def test_k_and_threshold_may_be_rows_of_one_number(tmp_path: Path) -> None:
+    path = dictionary(tmp_path, "AutoEncoderTopK", {"k": torch.tensor([4])})
+    assert import_sae(path).k == 4
+    path = dictionary(tmp_path, "BatchTopKSAE", {"threshold": torch.tensor([0.7])})
+    pre = ((X - B_DEC) @ W_ENC + B_ENC).clamp(min=0)
+    expected = (pre * (pre > 0.7)) @ W_DEC + B_DEC
+    torch.testing.assert_close(import_sae(path).reconstruct(X), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module."])
 def test_prefixes_of_a_dictionary_s_tensors_change_nothing(tmp_path: Path, prefix: str) -> None:
     path = dictionary(tmp_path, "AutoEncoderTopK", {}, k=4)
@@ -227,6 +288,15 @@ def test_what_a_format_says_itself_is_not_given(tmp_path: Path, given: Given, me
     config = {**BEFORE_6, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}}
     with pytest.raises(SaeflowError, match=message):
         import_sae(folder(tmp_path, config), given=given)
+
+
+def test_k_is_given_to_topk_alone(tmp_path: Path) -> None:
+    with pytest.raises(SaeflowError, match="is no TopK SAE but 'standard'; remove k"):
+        import_sae(folder(tmp_path, BEFORE_6), given=Given(k=3))
+    path = dictionary(tmp_path, "AutoEncoder", {"bias": B_DEC})
+    (path / "cfg.json").unlink()
+    with pytest.raises(SaeflowError, match=r"ae.pt: is no TopK SAE; remove k \(saes"):
+        import_sae(path, given=Given(k=3))
 
 
 def test_what_is_given_is_for_saes_from_elsewhere() -> None:

@@ -222,6 +222,9 @@ def wrapped(tensors: dict[str, Tensor], wrapper: str) -> dict[str, Any]:
         wrapped(linear("sae."), "model"),
         wrapped(linear("model."), "model_state_dict"),
         wrapped(wrapped(linear(), "state_dict"), "sae"),
+        {**linear("module."), "step": torch.tensor(7)},
+        {"optimizer": {"state": {0: {"exp_avg": ENCODER}}}, "network": linear()},
+        {"model": {"lm_head.weight": SKIP}, "sae": linear()},
         {**linear(), "num_batches_not_active": torch.zeros(D_SAE), "step": torch.tensor(7)},
         {"W_E": ENCODER, "W_D": DECODER.T, "b_E": B_ENC, "b_D": B_DEC},
         {"w_enc": ENCODER.T, "w_dec": DECODER, "b_enc": B_ENC, "b_dec": B_DEC},
@@ -260,6 +263,36 @@ def test_square_matrices_lie_as_their_names_say(tmp_path: Path) -> None:
     assert torch.equal(
         import_sae(saved(tmp_path / "other.pt", other)).reconstruct(X), sae.reconstruct(X)
     )
+
+
+def test_square_matrices_of_a_known_publisher_lie_as_theirs_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = {"W_enc": SKIP, "W_dec": SKIP + 1, "b_enc": B_DEC}
+    latents = (X @ SKIP.T + B_DEC).clamp(min=0)
+    qwen = import_sae(saved(tmp_path / "layer5.sae.pt", tensors), given=Given(k=D_MODEL))
+    expected = latents @ (SKIP + 1).T
+    torch.testing.assert_close(qwen.reconstruct(X), expected, rtol=1e-4, atol=1e-4)
+    hooks = {"feature_input_hook": "mlp.hook_in", "feature_output_hook": "hook_mlp_out"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(hooks))
+    tracer = import_sae(saved(tmp_path / "layer_5.safetensors", tensors))
+    expected = latents @ (SKIP + 1)
+    torch.testing.assert_close(tracer.reconstruct(X), expected, rtol=1e-4, atol=1e-4)
+    assert not capsys.readouterr().err
+    import_sae(saved(tmp_path / "other" / "sae.pt", tensors))  # nobody's: what is taken is told
+    assert "W_enc is square, so that its shape does not tell which" in capsys.readouterr().err
+
+
+def test_an_encoder_without_decoder_writes_through_its_transpose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, tensors in (
+        ("linear", {"encoder.weight": ENCODER, "encoder.bias": B_ENC}),
+        ("plain", {"W_enc": ENCODER.T, "b_enc": B_ENC}),
+    ):
+        sae = import_sae(saved(tmp_path / name / "sae.pt", tensors))
+        torch.testing.assert_close(sae.reconstruct(X), relu(X) @ ENCODER, rtol=1e-4, atol=1e-4)
+        assert "the encoder's transpose is taken for it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -317,6 +350,7 @@ def test_biases_that_are_absent_are_zero(tmp_path: Path) -> None:
             {"state_dict": plain(), "cfg": {"activation_fn": "topk", "top_k": 5}},
             lambda p: top(p, 5),
         ),
+        ({"model": plain(), "activation": "topk", "k": torch.tensor(5)}, lambda p: top(p, 5)),
         ({"model": plain(), "hparams": {"activation_fn": "TopK(5)"}}, lambda pre: top(pre, 5)),
         ({"model": plain(), "hparams": {"activation": "torch.nn.ReLU()"}}, lambda pre: pre),
         (
@@ -418,6 +452,10 @@ def test_what_is_given_is_what_the_file_does_not_say(tmp_path: Path) -> None:
             {"state_dict": plain(), "cfg": {"normalize_activations": "layer_norm"}},
             "normalises each token's activation .*remove scale",
         ),
+        (Given(threshold=0.1), {**plain(), "k": torch.tensor(5)}, "read with TopK.* no threshold"),
+        (Given(k=3, threshold=0.1), plain(), "is read with TopK, which has no threshold"),
+        (Given(k=3), {**plain(), "threshold": THRESHOLD}, "is read with JumpReLU, which has no k"),
+        (Given(k=3), {"model": plain(), "cfg": {"activation": "relu"}}, "read with ReLU.* no k"),
     ],
 )
 def test_what_contradicts_the_file_is_refused(
@@ -450,6 +488,18 @@ def test_what_contradicts_the_file_is_refused(
         ({**plain(), "W_dec": DECODER[:, :-1]}, r"W_dec has shape \[6, 23\], and there are 24"),
         ({**plain(), "b_dec": B_ENC}, r"b_dec has shape \[24\]"),
         ({**plain(), "b_enc": torch.zeros(5)}, "biases are of 5 latents"),
+        (
+            {"state_dict": plain(), "cfg": {"dict_size": 48}},
+            "settings say that dict_size is 48, and its tensors are of 24 latents",
+        ),
+        (
+            {"state_dict": plain(), "cfg": {"act_size": 12}},
+            "settings say that act_size is 12, and its tensors are of 6 numbers that are read",
+        ),
+        (
+            {"state_dict": plain(), "cfg": {"architecture": "matching_pursuit"}},
+            "architecture 'matching_pursuit' is not known here",
+        ),
         ({**plain(), "W_enc": ENCODER.long()}, "holds numbers of type int64"),
         ({**plain(), "b_enc": B_ENC * float("nan")}, "not finite"),
         ({"epoch": 3}, "is no dictionary of tensors"),
@@ -512,6 +562,15 @@ def test_a_folder_that_no_sae_can_be_read_from_is_refused_with_the_config(tmp_pa
             check_any_study(config)
 
 
+def test_weights_that_are_split_over_files_are_not_read_by_half(tmp_path: Path) -> None:
+    first, second = (f"sae-0000{part}-of-00002.safetensors" for part in (1, 2))
+    saved(tmp_path / first, {"W_enc": ENCODER, "b_enc": B_ENC})
+    saved(tmp_path / second, {"W_dec": DECODER, "b_dec": B_DEC})
+    for path in (tmp_path, tmp_path / first):
+        with pytest.raises(SaeflowError, match="weights that are split over several files"):
+            import_sae(path)
+
+
 def test_releases_that_are_refused_are_refused_in_one_sentence(tmp_path: Path) -> None:
     for path, message in refused_releases(tmp_path).values():
         with pytest.raises(SaeflowError, match=message) as caught:
@@ -528,6 +587,9 @@ def test_tensors_that_count_for_nothing_are_told(
     said = capsys.readouterr().err
     assert "mystery is left out, as unknown here" in said
     assert "stats" not in said
+    content = {"state_dict": plain(), "activation_mean": torch.zeros(D_MODEL)}
+    import_sae(saved(tmp_path / "beside.pt", content))
+    assert "activation_mean is left out, as unknown here" in capsys.readouterr().err
 
 
 class Opens:

@@ -73,6 +73,13 @@ _BESIDE = re.compile(
 )
 _LARGEST_YAML = 1 << 20
 _CROSS_LAYER = re.compile(r"(W_(enc|dec)|params_layer)_\d+\.")
+_PART = re.compile(r".*-\d{5}-of-\d{5}\.\w+")
+# How settings call the width of what is read and the number of latents, where they mean nothing
+# else by it.
+_SAID_WIDTHS = (
+    (("d_in", "act_size", "activation_dim"), "numbers that are read"),
+    (("d_sae", "dict_size", "num_latents", "n_latents"), "latents"),
+)
 
 
 class Weights(NamedTuple):
@@ -83,12 +90,14 @@ class Weights(NamedTuple):
         names: what the file calls them.
         others: tensors of names that are not known here.
         said: settings in the file and beside it, by their names in small letters.
+        beside: tensors of the file that stand outside of what holds the weights.
     """
 
     tensors: dict[str, Any]
     names: dict[str, str]
     others: dict[str, Any]
     said: dict[str, Any]
+    beside: dict[str, Any]
 
 
 def weights_in(names: Set[str]) -> list[str]:
@@ -117,6 +126,11 @@ def single_weights(where: str, names: Set[str]) -> str | None:
             "latents write many layers, which is not known here; choose an SAE or a transcoder of "
             "one layer"
         )
+    if parts := [name for name in weights if _PART.fullmatch(name)]:
+        raise SaeflowError(
+            f"{where}holds weights that are split over several files ({parts[0]}), which are not "
+            "put together here; save them as one file"
+        )
     if len(weights) > 1:
         raise SaeflowError(
             f"{where}holds {len(weights)} files of weights ({', '.join(weights[:4])}"
@@ -138,7 +152,7 @@ def named_as_saved(path: Path, content: Any) -> dict[str, Any]:
     Raises:
         SaeflowError: there are none.
     """
-    bare = _unwrapped(content, {})
+    bare = _unwrapped(content, {}, {})
     if not bare:
         raise SaeflowError(f"{path}: is no dictionary of tensors; get the weights alone")
     return _without_prefix(bare)
@@ -158,14 +172,15 @@ def named_weights(path: Path, content: Any) -> Weights:
     for name in reversed(settings_beside(path.name)):
         said |= _flat(_settings(path.parent / name))
     said |= _flat(_header(path))
-    bare = _unwrapped(content, said)
+    beside: dict[str, Any] = {}
+    bare = _unwrapped(content, said, beside)
     if not bare:
         raise SaeflowError(f"{path}: is no dictionary of tensors; get the weights alone")
     tensors: dict[str, Any] = {}
     names: dict[str, str] = {}
     others: dict[str, Any] = {}
     for name, tensor in _without_prefix(bare).items():
-        ours = _OURS.get(re.sub(r"[./]", "_", name).lower())
+        ours = _ours(name)
         if ours is None:
             others[name] = tensor
         elif ours in tensors:
@@ -175,7 +190,7 @@ def named_weights(path: Path, content: Any) -> Weights:
             )
         else:
             tensors[ours], names[ours] = tensor, name
-    return Weights(tensors, names, others, said)
+    return Weights(tensors, names, others, said, beside)
 
 
 def widths(path: Path, weights: Weights) -> tuple[int, int]:
@@ -184,8 +199,22 @@ def widths(path: Path, weights: Weights) -> tuple[int, int]:
     What has a bias per latent tells the latents; without one the smaller side is the model's.
 
     Raises:
-        SaeflowError: a matrix is absent, is none, or the shapes contradict each other.
+        SaeflowError: a matrix is absent, is none, or the shapes contradict each other or the
+            settings.
     """
+    told = _widths_of_tensors(path, weights)
+    for (keys, what), width in zip(_SAID_WIDTHS, told, strict=True):
+        for key in keys:
+            said = weights.said.get(key)
+            if isinstance(said, int) and not isinstance(said, bool) and said != width:
+                raise SaeflowError(
+                    f"{path}: its settings say that {key} is {said}, and its tensors are of "
+                    f"{width} {what}; get the two that belong together"
+                )
+    return told
+
+
+def _widths_of_tensors(path: Path, weights: Weights) -> tuple[int, int]:
     tensors = weights.tensors
     if "W_enc" not in tensors:
         held = ", ".join([*weights.names.values(), *weights.others][:8])
@@ -234,26 +263,72 @@ def _is_state(value: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping) and any(map(_is_tensor, value.values()))
 
 
-def _unwrapped(content: Any, said: dict[str, Any]) -> dict[str, Any]:
-    """The mapping that holds the tensors; what stands beside them is added to `said`."""
+def _unwrapped(content: Any, said: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
+    """The mapping that holds the tensors; settings that stand beside it are added to `said`, and
+    tensors to `beside`."""
     while isinstance(content, Mapping):
         said |= _flat({name: value for name, value in content.items() if name in _SAID})
         said |= _flat({str(name): v for name, v in content.items() if not isinstance(v, Mapping)})
-        inner = next((content[name] for name in _WRAPPERS if _is_state(content.get(name))), None)
-        if inner is None and not _is_state(content):
-            inner = next((v for v in content.values() if isinstance(v, Mapping)), None)
+        tensors = {str(name): value for name, value in content.items() if _is_tensor(value)}
+        inner = _inner(content)
         if inner is None:
-            return {str(name): value for name, value in content.items() if _is_tensor(value)}
+            return tensors
+        beside |= tensors
         content = inner
     return {}
 
 
+def _inner(content: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
+    """The mapping within one in which weights are kept; None where it keeps them itself.
+
+    What holds an encoder goes first: a checkpoint may hold the state of an optimizer, too, or the
+    weights of the model that is read.
+    """
+    known = [content[name] for name in _WRAPPERS if _is_state(content.get(name))]
+    if any(map(_is_encoder, content)):
+        known = [each for each in known if _holds_encoder(each)]
+    elif not _is_state(content) or any(map(_holds_encoder, content.values())):
+        known += [value for value in content.values() if isinstance(value, Mapping)]
+    return next(filter(_holds_encoder, known), next(iter(known), None))
+
+
+def _holds_encoder(value: Any) -> bool:
+    """Whether a mapping, or one within it, has the weights of an encoder."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        level = waiting.pop()
+        if isinstance(level, Mapping) and id(level) not in seen:
+            seen.add(id(level))
+            if any(_is_tensor(inner) and _is_encoder(name) for name, inner in level.items()):
+                return True
+            waiting.extend(level.values())
+    return False
+
+
+def _is_encoder(name: Any) -> bool:
+    """Whether a tensor's name, with a prefix or without, is that of an encoder's matrix."""
+    parts = str(name).split(".")
+    return any(_ours(".".join(parts[first:])) == "W_enc" for first in range(len(parts)))
+
+
+def _ours(name: str) -> str | None:
+    """What a tensor of a name is, one of `NAMES`; None where that is not known."""
+    return _OURS.get(re.sub(r"[./]", "_", name).lower())
+
+
 def _without_prefix(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Names without what all of them begin with: ``module.``, ``_orig_mod.``, ``sae.``."""
-    while len(tensors) > 1 and len({name.partition(".")[0] for name in tensors}) == 1:
-        if not all("." in name for name in tensors):
+    """Names without what all of them begin with: ``module.``, ``_orig_mod.``, ``sae.``; counts of a
+    training may lack it. An encoder of one layer without decoder begins with its own name."""
+    while not any(_ours(name) == "W_enc" for name in tensors):
+        weights = [name for name in tensors if not STATISTICS.fullmatch(name)]
+        if len(weights) < 2 or len({name.partition(".")[0] for name in weights}) > 1:
             break
-        tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+        if not all("." in name for name in weights):
+            break
+        tensors = {
+            name.partition(".")[2] if name in weights else name: tensor
+            for name, tensor in tensors.items()
+        }
     return tensors
 
 
@@ -276,6 +351,8 @@ def _leaves(settings: Any) -> Iterator[tuple[str, Any]]:
                 waiting.append(value)
             elif isinstance(value, str | int | float | bool):
                 yield str(name).lower(), value
+            elif hasattr(value, "numel") and value.numel() == 1:  # a number as a tensor
+                yield str(name).lower(), value.item()
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.formats.tensors import checked, read_named
 
 CLASSES = ("CrossCoder", "BatchTopKCrossCoder")
+NORMALISERS = ("activation_mean", "activation_std", "activation_global_scale", "target_rms")
+"""Its tensors that say how activations are normalised."""
 _SMALL = 1e-8  # which the library adds before it divides
 # What a latent's value is multiplied by before it is held against the threshold, by the number that
 # the file has: of the norms of its decoder rows, one per source.

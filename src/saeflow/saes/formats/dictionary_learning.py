@@ -15,9 +15,15 @@ from saeflow.config.sae_files import NOTHING, Given, count_in
 from saeflow.errors import SaeflowError
 from saeflow.models.places import hooks_at
 from saeflow.saes.formats.crosscoder_learning import CLASSES as CROSSCODERS
-from saeflow.saes.formats.crosscoder_learning import normaliser
+from saeflow.saes.formats.crosscoder_learning import NORMALISERS, normaliser
 from saeflow.saes.formats.folding import Weights, finished, fold_input_bias, without_input_bias
-from saeflow.saes.formats.tensors import checked, read_named, shape_of, write_tensors
+from saeflow.saes.formats.tensors import (
+    checked,
+    read_named,
+    shape_of,
+    tell_others,
+    write_tensors,
+)
 from saeflow.saes.sae import SAE
 
 Shapes = dict[str, tuple[int, ...]]
@@ -88,12 +94,23 @@ def load(directory: Path, given: Given = NOTHING) -> SAE:
     kind = _class(directory, trainer, tensors)
     first, second = shape_of(path, tensors, kind.encoder)
     d_sae, d_model = (first, second) if kind.encoder.endswith("weight") else (second, first)
+    _check_widths(directory, trainer, d_model, d_sae)
+    for name in kind.scalars:  # a row of one number is one
+        if name in tensors and tensors[name].numel() == 1:
+            tensors[name] = tensors[name].reshape(())
     # Before December 2024 the library kept k in the config alone.
     if "k" in kind.scalars and "k" not in tensors:
         k = trainer.get("k", given.k)
         if k is None:
             raise SaeflowError(f"{path}: does not say its k; give it (saes.<name>.k)")
         tensors["k"] = torch.tensor(count_in({"k": k}, "k"))
+    elif "k" in kind.scalars and trainer.get("k") not in (None, kept_k := float(tensors["k"])):
+        raise SaeflowError(
+            f"{path}: says that k is {kept_k:g}, and config.json that it is {trainer['k']}; get "
+            "the two that belong together"
+        )
+    if given.k is not None and kind.architecture in ("standard", "gated"):
+        raise SaeflowError(f"{path}: is no TopK SAE; remove k (saes.<name>.k)")
     if given.k is not None and int(tensors.get("k", trainer.get("k", given.k))) != given.k:
         raise SaeflowError(f"{path}: says another k itself; remove k (saes.<name>.k)")
     if "threshold" in kind.scalars and "threshold" not in tensors:
@@ -105,8 +122,11 @@ def load(directory: Path, given: Given = NOTHING) -> SAE:
             )
         tensors["threshold"] = torch.tensor(given.threshold)
     elif given.threshold is not None:
-        raise SaeflowError(f"{path}: says its threshold; remove it (saes.<name>.threshold)")
-    kept = checked(path, tensors, _shapes(kind, d_model, d_sae))
+        raise SaeflowError(
+            f"{path}: has a threshold of its own or none; remove threshold (saes.<name>.threshold)"
+        )
+    kept = checked(path, tensors, shapes := _shapes(kind, d_model, d_sae))
+    tell_others(path, tensors.keys() - shapes.keys() - set(NORMALISERS), tensors)
     weights: Weights = {
         ours: kept[theirs].T if theirs.endswith("weight") else kept[theirs]
         for theirs, ours in kind.names.items()
@@ -136,6 +156,16 @@ def _config(directory: Path) -> dict[str, Any]:
             "dictionary_learning"
         )
     return config
+
+
+def _check_widths(directory: Path, trainer: dict[str, Any], d_model: int, d_sae: int) -> None:
+    """Refuse a config of other weights; latents are counted by it before any are read."""
+    for key, width in (("activation_dim", d_model), ("dict_size", d_sae)):
+        if trainer.get(key) is not None and count_in(trainer, key) != width:
+            raise SaeflowError(
+                f"{directory}: config.json says that {key} is {trainer[key]}, and ae.pt has "
+                f"{width}; get the two that belong together"
+            )
 
 
 def _class(directory: Path, trainer: dict[str, Any], tensors: dict[str, Tensor]) -> DictionaryClass:

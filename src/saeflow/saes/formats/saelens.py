@@ -27,7 +27,14 @@ from saeflow.saes.formats.folding import (
 )
 from saeflow.saes.formats.saelens_before_6 import modern
 from saeflow.saes.formats.saelens_training import trained_centred
-from saeflow.saes.formats.tensors import SCALER, checked, read_named, scale_beside, write_tensors
+from saeflow.saes.formats.tensors import (
+    SCALER,
+    checked,
+    read_named,
+    scale_beside,
+    tell_others,
+    write_tensors,
+)
 from saeflow.saes.sae import INFERENCE_ARCHITECTURES, PER_TOKEN, SAE, tensors_of
 from saeflow.seals import sealed_json, unsealed_json
 
@@ -124,6 +131,10 @@ def load(directory: Path, given: Given = NOTHING) -> SAE:
             raise SaeflowError(f"{directory}: says itself that k is {config['k']}; correct k")
         config = {**config, "k": given.k}
     kind = _kind(directory, config)
+    if given.k is not None and kind.architecture != "topk":
+        raise SaeflowError(
+            f"{directory}: is no TopK SAE but '{config['architecture']}'; remove k (saes.<name>.k)"
+        )
     per_token, scale = _normalisation(directory, config, given)
     weights = _weights(directory, config, kind)
     rescaled = bool(config.get("rescale_acts_by_decoder_norm", False))
@@ -238,6 +249,7 @@ def _weights(directory: Path, config: dict[str, Any], kind: Kind) -> Weights:
     if scaled:
         shapes["scaling_factor"] = (d_sae,)
     weights = checked(directory, tensors, shapes)
+    tell_others(directory, tensors.keys() - shapes.keys() - {"scaling_factor"}, tensors)
     if scaled:
         weights["W_dec"] = weights["W_dec"] * weights.pop("scaling_factor").float()[:, None]
     if kind.one_threshold:

@@ -37,13 +37,18 @@ def modern(config: Any) -> Any:
     metadata = config.get("metadata")
     fields = metadata if isinstance(metadata, dict) else {}
     layout = str(config.get("sae_lens_version") or fields.get("sae_lens_version") or "0")
+    layout = layout.lstrip("v")
     if not layout.partition(".")[0].isdigit() or int(layout.partition(".")[0]) >= 6:
         return config
     config = {**fields, **config}
     activation = config.get("activation_fn") or config.get("activation_fn_str") or "relu"
     architecture = config.get("architecture") or "standard"
     config_of_6 = {name: config[name] for name in KEPT if name in config}
-    config_of_6["architecture"] = architecture if activation == "relu" else activation
+    if activation == "relu" or activation == architecture:
+        config_of_6["architecture"] = architecture
+    else:
+        plain = architecture == "standard"
+        config_of_6["architecture"] = activation if plain else f"{architecture} with {activation}"
     if config_of_6["architecture"] == "topk":
         kwargs = config.get("activation_fn_kwargs") or {}
         config_of_6["k"] = kwargs.get("k", config.get("k", 0))
@@ -52,6 +57,8 @@ def modern(config: Any) -> Any:
     normalisation = config.get("normalize_activations") or "none"
     if normalisation is True:
         normalisation = "expected_average_only_in"
+    if str(normalisation).lower() in ("none", "null"):
+        normalisation = "none"
     config_of_6["normalize_activations"] = str(normalisation)
     added = {
         **fields,

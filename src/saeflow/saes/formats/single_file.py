@@ -41,6 +41,12 @@ _FUNCTIONS = {
     **dict.fromkeys(("batchtopk", "batch_topk", "batchtopksae", "batch_top_k"), "batchtopk"),
     **dict.fromkeys(("gated", "gatedautoencoder"), "gated"),
 }
+# Words for what computes otherwise with the same tensors.
+_REFUSED = (
+    *("matching_pursuit", "matchingpursuit", "matchingpursuitsae", "temporal", "temporalsae"),
+    *("groupmax", "abstopk", "crosscoder", "clt", "cross_layer_transcoder", "crosslayertranscoder"),
+)
+NAMES_OF = {"standard": "ReLU", "topk": "TopK", "jumprelu": "JumpReLU", "gated": "a gate"}
 _ACTIVATION = ("activation", "activation_fn", "activation_fn_str", "act_fn", "activation_function")
 _CLASS = ("architecture", "dict_class", "sae_type")
 _K = ("k", "top_k", "topk", "k_active", "n_active")
@@ -105,6 +111,7 @@ def _check_others(path: Path, read: Weights) -> None:
             f"{path}: holds {', '.join(wide[:4])}, and what an SAE computes with that is not known "
             "here; leave it out, if it is nothing that counts"
         )
+    others |= {n: t for n, t in read.beside.items() if t.ndim and not STATISTICS.fullmatch(n)}
     if others:
         warn(f"{path}: {', '.join(sorted(others)[:8])} is left out, as unknown here")
     scaling = read.tensors.pop("scaling_factor", None)
@@ -120,13 +127,14 @@ def _weights(path: Path, read: Weights) -> Folded:
     d_model, d_sae = widths(path, read)
     tensors, names = dict(read.tensors), read.names
     tensors.pop("k", None)
-    encoder = _turned(tensors["W_enc"], (d_model, d_sae), names["W_enc"])
-    if "W_dec" not in tensors:  # one matrix for both
+    tensors["W_enc"] = _turned(path, read, "W_enc", tensors["W_enc"], (d_model, d_sae))
+    if "W_dec" in tensors:
+        d_out = _written(path, tensors, names, d_model, d_sae)
+        tensors["W_dec"] = _turned(path, read, "W_dec", tensors["W_dec"], (d_sae, d_out))
+    else:  # one matrix for both
         warn(f"{path}: has no decoder of its own; the encoder's transpose is taken for it")
-        tensors["W_dec"], names["W_dec"] = encoder.T, names["W_enc"]
-    d_out = _written(path, tensors, names, d_model, d_sae)
-    tensors["W_enc"] = encoder
-    tensors["W_dec"] = _turned(tensors["W_dec"], (d_sae, d_out), names["W_dec"])
+        d_out, names = d_model, {**names, "W_dec": f"{names['W_enc']} transposed"}
+        tensors["W_dec"] = tensors["W_enc"].T
     if "affine" in tensors:
         tensors["W_skip"], names["W_skip"] = tensors.pop("affine").T, names["affine"]
     for name in (*_OF_LATENTS, "b_dec", "b_dec_out"):
@@ -154,12 +162,24 @@ def _weights(path: Path, read: Weights) -> Folded:
     return weights
 
 
-def _turned(matrix: Tensor, shape: tuple[int, int], name: str) -> Tensor:
+def _turned(
+    path: Path, read: Weights, which: str, matrix: Tensor, shape: tuple[int, int]
+) -> Tensor:
     """A matrix that reads from the left: a square one lies as `torch.nn.Linear` keeps it, if it has
-    the name that it has there."""
-    if shape[0] == shape[1]:
-        return matrix.T if name.lower().endswith("weight") else matrix
-    return matrix if tuple(matrix.shape) == shape else matrix.T
+    the name that it has there, or as whoever published it keeps all."""
+    if shape[0] != shape[1]:
+        return matrix if tuple(matrix.shape) == shape else matrix.T
+    name = read.names[which]
+    if name.lower().endswith("weight") or _QWEN_SCOPE.fullmatch(path.name):
+        return matrix.T
+    if "feature_input_hook" in read.said:  # of circuit-tracer
+        return matrix.T if which == "W_enc" else matrix
+    what = "activations" if which == "W_enc" else "latents"
+    warn(
+        f"{path}: {name} is square, so that its shape does not tell which way round it lies; it is "
+        f"read as what {what} are multiplied by from their right ({what} @ {name})"
+    )
+    return matrix
 
 
 def _written(
@@ -183,11 +203,27 @@ def _written(
 
 def _function(path: Path, read: Weights, weights: Folded, given: Given) -> _Function:
     """ReLU, TopK, JumpReLU or a gate, as tensors and settings say, and else as given."""
+    function, threshold = _function_of(path, read, weights, given)
+    for key, used in (("k", function.k), ("threshold", threshold)):
+        if getattr(given, key) is not None and used is None:
+            raise SaeflowError(
+                f"{path}: is read with {NAMES_OF[function.architecture]}, which has no {key}; "
+                f"remove {key} (saes.<name>.{key})"
+            )
+    if threshold is not None:
+        weights["threshold"] = threshold
+    return function
+
+
+def _function_of(
+    path: Path, read: Weights, weights: Folded, given: Given
+) -> tuple[_Function, Tensor | None]:
+    """The function, and the thresholds of JumpReLU."""
     said = _said_function(path, read)
     k = _k(path, read, given)
     threshold = weights.pop("threshold", None)
     if {"r_mag", "b_gate", "b_mag"} <= weights.keys():
-        return _Function("gated")
+        return _Function("gated"), None
     if threshold is not None and (threshold < 0).all():
         threshold = None  # none was learned
     if said == "topk" or (said is None and threshold is None and k is not None):
@@ -199,7 +235,7 @@ def _function(path: Path, read: Weights, weights: Folded, given: Given) -> _Func
         d_sae = len(weights["b_enc"])
         if k > d_sae:
             warn(f"{path}: keeps {k} of {d_sae} latents, so that all positive ones count")
-        return _Function("topk", min(k, d_sae))
+        return _Function("topk", min(k, d_sae)), None
     if threshold is None and given.threshold is not None:
         threshold = torch.full_like(weights["b_enc"], given.threshold)
     elif given.threshold is not None:
@@ -213,19 +249,24 @@ def _function(path: Path, read: Weights, weights: Folded, given: Given) -> _Func
         )
     if threshold is None or said == "standard":
         if said is None and not _is_told(read):
+            words = [str(read.said[key]) for key in _CLASS if _word(read.said.get(key))]
+            named = f", but '{words[0]}'," if words and _word(words[0]) not in _FUNCTIONS else ""
             warn(
-                f"{path}: does not say its activation function and is read with ReLU; give k or "
-                "threshold (saes.<name>.k, saes.<name>.threshold) if it has another"
+                f"{path}: does not say its activation function{named} and is read with ReLU; give "
+                "k or threshold (saes.<name>.k, saes.<name>.threshold) if it has another"
             )
-        return _Function("standard")
-    weights["threshold"] = threshold
-    return _Function("jumprelu")
+        return _Function("standard"), None
+    return _Function("jumprelu"), threshold
 
 
 def _said_function(path: Path, read: Weights) -> str | None:
     """The first function that settings name in words that are known here; None where none does."""
     for key in (*_ACTIVATION, *_CLASS):
         word = _word(read.said.get(key))
+        if key in _CLASS and word in _REFUSED:
+            raise SaeflowError(
+                f"{path}: {key} '{read.said[key]}' is not known here; choose another SAE"
+            )
         if word in _FUNCTIONS and (key in _ACTIVATION or _FUNCTIONS[word] != "standard"):
             return _FUNCTIONS[word]
         if key in _ACTIVATION and word not in (*_FUNCTIONS, *_PLAIN):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeflow.artifacts import atomic, read_json, sealed
-from saeflow.config.single_file import named_as_saved
-from saeflow.errors import SaeflowError
+from saeflow.config.single_file import STATISTICS, named_as_saved
+from saeflow.errors import SaeflowError, warn
 from saeflow.seals import stamp
 from saeflow.tensors import read_content
 
@@ -92,6 +92,23 @@ def checked(
             raise SaeflowError(f"{where}: {name} holds values that are not finite; get it again")
         weights[name] = wide
     return weights
+
+
+def tell_others(where: Path, names: Set[str], tensors: Mapping[str, Tensor]) -> None:
+    """Say what tensors of a file are left out; counts of a training are nothing to tell of.
+
+    Raises:
+        SaeflowError: one is a matrix, with which something is computed that its config does not
+            say.
+    """
+    others = sorted(name for name in names if not STATISTICS.fullmatch(name.split(".")[-1]))
+    if wide := [name for name in others if tensors[name].ndim > 1]:
+        raise SaeflowError(
+            f"{where}: holds {', '.join(wide[:4])}, of which its config says nothing; get the "
+            "config that belongs to it, or leave it out, if it is nothing that counts"
+        )
+    if others := [name for name in others if tensors[name].ndim]:
+        warn(f"{where}: {', '.join(others[:8])} is left out, since its config says nothing of it")
 
 
 def shape_of(where: Path, tensors: Mapping[str, Tensor], name: str) -> tuple[int, int]:
