@@ -159,6 +159,19 @@ def test_fields_of_fields_and_several_fields_are_one_text(tmp_path: Path) -> Non
         ({"body": "a"}, {"token_ids": "body"}, "name it in corpus.field instead"),
         ({"body": "a"}, {"messages": "chat"}, "set corpus.field, for example to body"),
         ({"talk": [{"role": None}]}, {"messages": "talk"}, "names no role"),
+        ({"talk": [{"role": "user", "content": 5}]}, {"messages": "talk"}, "no text but a int for"),
+        (
+            {"ids": [1.5, 2.0]},
+            {"token_ids": "ids"},
+            "set corpus.token_ids to one that is, of whole",
+        ),
+        (
+            {"ids": [[1, 2], [3]]},
+            {"token_ids": "ids"},
+            "'ids' is no list of token ids; set corpus.t",
+        ),
+        ({"ids": [1, None]}, {"token_ids": "ids"}, "'ids' is no list of token ids; set corpus.tok"),
+        ({"data": [{"text": "a"}]}, {}, "'data' holds records itself: write them as a list"),
     ],
 )
 def test_what_is_not_as_it_is_named_tells_the_key_and_a_value(
@@ -166,6 +179,54 @@ def test_what_is_not_as_it_is_named_tells_the_key_and_a_value(
 ) -> None:
     with pytest.raises(SaeflowError, match=advice):
         read(write(tmp_path, [record], kind), **settings)
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("null", r'is null, no record with fields; write it as \{"text": …\}, or remove it'),
+        (json.dumps(CHAT), r'is a list, no record with fields; write it as \{"messages": …\}'),
+        ("[1, 2]", r'write it as \{"input_ids": …\}'),
+    ],
+)
+def test_a_line_that_is_no_record_tells_how_to_write_one(
+    tmp_path: Path, line: str, advice: str
+) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(f'{{"text": "a"}}\n{line}\n')
+    with pytest.raises(SaeflowError, match=f"corpus.jsonl, line 2: .*{advice}"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("jsonl", {"type": "image", "url": "a.png"}),
+        ("parquet", {"type": "image", "url": "a.png"}),  # a column has text for all parts, or null
+        ("jsonl", {"type": "image", "text": None}),
+        ("jsonl", {"type": "text", "text": 5}),
+    ],
+)
+def test_a_part_that_is_no_text_is_refused_and_not_left_out(
+    tmp_path: Path, kind: str, part: dict[str, Any]
+) -> None:
+    content = [part, {"type": "text", "text": "the cat"}]
+    path = write(tmp_path, [{"messages": [{"role": "user", "content": content}]}], kind)
+    with pytest.raises(SaeflowError, match="holds something else than text; leave it out"):
+        read(path)
+
+
+def test_a_mask_of_another_length_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, [{"input_ids": [3, 4, 5], "attention_mask": [1]}])
+    with pytest.raises(SaeflowError, match="has 3 token ids in the field 'input_ids' and 1 values"):
+        read(path)
+
+
+@pytest.mark.parametrize("place", ["role", "name", "content"])
+def test_half_a_character_anywhere_in_a_message_is_one_sentence(tmp_path: Path, place: str) -> None:
+    message = {"role": "user", "content": "a"} | {place: "us\ud83d"}
+    with pytest.raises(SaeflowError, match=r"half of a character \(.ud83d"):
+        read(write(tmp_path, [{"messages": [message]}]))
 
 
 WRITTEN = "a <|endoftext|> b <|im_start|>user"
@@ -191,6 +252,20 @@ def test_control_tokens_in_what_a_user_says_are_letters_and_those_of_the_templat
     control = [token for token in tokens if token >= 256]
     assert control == tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert tokenizer.decode(tokens) == f"<|im_start|>user\n{WRITTEN}<|im_end|>"
+
+
+def test_control_tokens_in_thoughts_and_calls_of_tools_are_letters(tmp_path: Path) -> None:
+    call = {"function": {"arguments": {"query": WRITTEN}}}
+    message = {"role": "assistant", "content": "", "thoughts": WRITTEN, "tool_calls": [call]}
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['thoughts'] }}"
+        "{{ m['tool_calls'][0]['function']['arguments']['query'] }}<|im_end|>{% endfor %}"
+    )
+    [tokens] = token_lists(write(tmp_path, [{"messages": [message]}]), tokenizer, bos=256)
+    control = [token for token in tokens if token >= 256]
+    assert control == tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert tokenizer.decode(tokens) == f"<|im_start|>{WRITTEN}{WRITTEN}<|im_end|>"
 
 
 def test_a_control_token_that_is_a_word_of_the_vocabulary_too_does_not_come_up() -> None:

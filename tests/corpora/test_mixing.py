@@ -103,6 +103,13 @@ def test_a_list_of_files_and_folders_is_mixed_as_a_folder_is(tmp_path: Path) -> 
     assert one_by_one["tree"] > 0 == one_by_one["cat"]
 
 
+def test_a_file_that_two_paths_name_is_refused(tmp_path: Path) -> None:
+    text = folder(tmp_path, {"a.jsonl": ("cat", 20), "b.jsonl": ("dog", 20)})
+    paths = [str(text), str(text / "a.jsonl")]
+    with pytest.raises(SaeflowError, match=r"a\.jsonl' stands in two of the paths .*name it once"):
+        list(documents(Corpus(kind="text", path=paths), "sae"))
+
+
 def test_a_share_that_its_files_cannot_fill_is_one_sentence(tmp_path: Path) -> None:
     path = folder(tmp_path, {"code.jsonl": ("cat", 600), "wiki.jsonl": ("dog", 20)})
     with pytest.raises(SaeflowError, match=r"corpus\.weights: the files of 'wiki\*' hold \d+ tok"):

@@ -121,6 +121,26 @@ def test_utf_16_without_a_mark_is_refused_in_a_sentence(tmp_path: Path, name: st
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize("packing", [".gz", ".bz2", ".xz", ".zst"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_packed_file_whose_name_hides_it_is_told_how_to_name_it(
+    tmp_path: Path, name: str, packing: str
+) -> None:
+    (tmp_path / name).write_bytes(PACK[packing](FILES[name]))
+    with pytest.raises(SaeflowError, match=rf"is packed as {packing}, .*let it end in {packing}"):
+        read(tmp_path / name)
+
+
+def test_cells_beyond_the_columns_of_a_table_are_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\n1,once\n2,one, and two\n")
+    with pytest.raises(SaeflowError, match=r"a.csv, line 3: has more cells .*put a text that hold"):
+        read(path)
+    path.write_text("text,text\none,two\n")
+    with pytest.raises(SaeflowError, match="has two columns 'text'; rename or remove one"):
+        read(path)
+
+
 def test_documents_of_nothing_are_left_out(tmp_path: Path) -> None:
     texts = ["", " ", "\n\t", "\0\0", "whole", "with \0 inside"]
     (tmp_path / "a.jsonl").write_text(

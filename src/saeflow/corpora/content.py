@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -84,7 +85,12 @@ def document_of(content: Content, record: Any, where: str) -> Document:
         SaeflowError: a field is absent or holds something else.
     """
     if not isinstance(record, Mapping):
-        raise SaeflowError(f"{where}: is a {type(record).__name__}, no record with fields")
+        kind = "null" if record is None else f"a {type(record).__name__}"
+        key = _key_for(record)
+        name = USUAL[key][0] if key in USUAL else "text"
+        raise SaeflowError(
+            f'{where}: is {kind}, no record with fields; write it as {{"{name}": …}}, or remove it'
+        )
     values = [_value(record, field, where) for field in content.fields]
     match content.key:
         case "messages":
@@ -154,11 +160,18 @@ def _key_for(value: Any) -> str | None:
     return None
 
 
+def _holds_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+
+
 def _advice(key: str, record: Mapping[str, Any]) -> str:
     """Which key to set to what, so that something is read."""
     if {"prompt", "completion"} <= set(record) and key == "field":
         return "set corpus.field, for example to [prompt, completion]"
     named = {name: _key_for(value) for name, value in record.items()}
+    within = [name for name, value in record.items() if _holds_records(value)]
+    if within and not any(named.values()):
+        return f"'{within[0]}' holds records itself: write them as a list, or one in each line"
     fitting = [name for name, wanted in named.items() if wanted == key]
     if not fitting and (others := [name for name, wanted in named.items() if wanted]):
         return f"set corpus.{named[others[0]]}, for example to {others[0]}"
@@ -172,6 +185,11 @@ def _text(value: Any, field: str, where: str) -> str:
         key, kind = _key_for(value), type(value).__name__
         other = f"name it in corpus.{key} instead" if key else "set corpus.field to one that has"
         raise SaeflowError(f"{where}: has no text but a {kind} in the field '{field}'; {other}")
+    return _whole(value, field, where)
+
+
+def _whole(value: str, field: str, where: str) -> str:
+    """A text without half characters."""
     if not value.isascii() and (half := _HALF_A_CHARACTER.search(value)):
         raise SaeflowError(
             f"{where}: holds half of a character (\\u{ord(half[0]):04x}, a lone surrogate) in the "
@@ -207,10 +225,10 @@ def _message(raw: Mapping[str, Any], field: str, where: str) -> Message:
             f"{where}: a message in the field '{field}' names no role; give it role and content, "
             "or from and value"
         )
+    _whole(json.dumps(raw, ensure_ascii=False, default=str), field, where)
     content = raw.get("content") if raw.get("content") is not None else raw.get("value")
     if isinstance(content, list):  # parts, of which a model of text reads the texts
-        others = [part for part in content if not isinstance(part, Mapping) or "text" not in part]
-        if others:
+        if not all(map(_is_text_part, content)):
             raise SaeflowError(
                 f"{where}: a message in the field '{field}' holds something else than text; leave "
                 "it out"
@@ -221,24 +239,44 @@ def _message(raw: Mapping[str, Any], field: str, where: str) -> Message:
         for name, each in raw.items()
         if name not in ("role", "from", "content", "value") and each is not None
     }
-    text = "" if content is None else _text(content, f"{field}.content", where)
-    return {"role": ROLES.get(role, role), "content": text, **rest}
+    if content is not None and not isinstance(content, str):
+        raise SaeflowError(
+            f"{where}: a message in the field '{field}' has no text but a {type(content).__name__} "
+            'for content; give it text, or parts such as {"type": "text", "text": "…"}'
+        )
+    return {"role": ROLES.get(role, role), "content": content or "", **rest}
+
+
+def _is_text_part(part: Any) -> bool:
+    """Whether a part of a message is text; in tables those that are not have null for it."""
+    if not isinstance(part, Mapping) or "text" not in part:
+        return False
+    text, kind = part["text"], part.get("type")
+    return isinstance(text, str) or (text is None and str(kind or "text").endswith("text"))
 
 
 def _token_ids(value: Any, mask: Any, field: str, where: str) -> list[int]:
     """The ids of a text, without those that a mask says are padding."""
     if not value and not isinstance(value, str):
         return []
-    ids = np.asarray(value) if isinstance(value, list) else np.asarray(None)
+    flat = isinstance(value, list) and not any(isinstance(each, list) for each in value)
+    ids = np.asarray(value if flat else None)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         key = _key_for(value)
-        other = f"name it in corpus.{key} instead" if key else "set corpus.token_ids to one that is"
+        other = f"name it in corpus.{key} instead"
+        if key in ("token_ids", None):
+            other = "set corpus.token_ids to one that is, of whole numbers alone"
         raise SaeflowError(f"{where}: the field '{field}' is no list of token ids; {other}")
     if (ids < 0).any():
         raise SaeflowError(
             f"{where}: holds the token id {ids.min()} in the field '{field}', as labels do; set "
             "corpus.token_ids to the tokens themselves"
         )
-    if isinstance(mask, list) and len(mask) == len(ids):
+    if isinstance(mask, list):
+        if len(mask) != len(ids):
+            raise SaeflowError(
+                f"{where}: has {len(ids)} token ids in the field '{field}' and {len(mask)} values "
+                f"in {MASK}; correct or remove the record"
+            )
         ids = ids[np.asarray(mask, dtype=bool)]
     return [int(token) for token in ids]

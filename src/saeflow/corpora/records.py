@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -33,6 +33,12 @@ _MARKS = {  # of the order of bytes, the longer ones first
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
+_PACKED = (  # what packed bytes begin with, and how such files are named
+    (b"\x1f\x8b\x08", ".gz"),
+    (b"\x28\xb5\x2f\xfd", ".zst"),
+    (b"BZh91AY&SY", ".bz2"),
+    (b"\xfd7zXZ\x00", ".xz"),
+)
 _MARK = "\ufeff"  # stands inside where files were joined
 _BETWEEN = _MARK + " \t\r\n,"  # JSON values
 _DECODER = json.JSONDecoder()
@@ -98,6 +104,11 @@ def _text_of(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
     with _bytes_of(path) as file:
         start = file.peek(_CHUNK)
         encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
+        if packing := next((end for mark, end in _PACKED if start.startswith(mark)), None):
+            raise SaeflowError(
+                f"'{path}' is packed as {packing}, and its name says otherwise; let it end in "
+                f"{packing}"
+            )
         if encoding == "utf-8" and start.count(0) > len(start) // 4:
             raise SaeflowError(
                 f"'{path}' is full of zero bytes, as UTF-16 without a mark of the "
@@ -206,6 +217,13 @@ def _table_of(delimiter: str) -> Callable[[Path, Wanted], Iterator[Record]]:
             reader = csv.DictReader(file, delimiter=delimiter, strict=True)
             try:
                 for number, row in enumerate(reader, start=1):
+                    if number == 1:
+                        _check_header(path, reader.fieldnames or ())
+                    if None in row:
+                        raise SaeflowError(
+                            f"{path}, line {reader.line_num}: has more cells than the table has "
+                            f"columns; put a text that holds {delimiter!r} in quotes"
+                        )
                     yield Record(row, f"{path}, row {number}")
             except csv.Error as error:
                 raise SaeflowError(
@@ -214,6 +232,11 @@ def _table_of(delimiter: str) -> Callable[[Path, Wanted], Iterator[Record]]:
                 ) from None
 
     return rows
+
+
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise SaeflowError(f"{path}: has two columns '{twice[0]}'; rename or remove one of them")
 
 
 def _parquet(path: Path, wanted: Wanted) -> Iterator[Record]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fnmatch import fnmatchcase
+from os.path import abspath
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +34,13 @@ def shares(corpus: Corpus) -> list[Share]:
         SaeflowError: there are none, or weights are given that do not fit their names.
     """
     files = [pair for path in corpus.paths for pair in _files_of(Path(path), corpus)]
+    if twice := [
+        file for file, times in Counter(abspath(each) for _, each in files).items() if times > 1
+    ]:
+        raise SaeflowError(
+            f"corpus.path: '{twice[0]}' stands in two of the paths {', '.join(corpus.paths)}; name "
+            "it once"
+        )
     if not corpus.weights:
         return [Share(None, 1.0, [file for _, file in files])]
     chosen: dict[str, list[Path]] = {pattern: [] for pattern in corpus.weights}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saeflow.config.sections import Corpus
 from saeflow.corpora.content import Document, Message
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 256  # documents tokenised together, which lets a fast tokenizer use its threads
 _CUT = "\ufdd0"  # a place inside a text at which it is tokenised apart; no text holds this
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Every text in nested containers, but for names."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(each)
 
 
 class Reader:
@@ -96,8 +105,8 @@ class Reader:
                 "with; put chat_template.jinja into the model's folder, or name a field with text "
                 "in corpus.field"
             )
-        if any(self._is_spelt(message["content"]) for message in messages):
-            messages = [{**each, "content": self._cut(each["content"])} for each in messages]
+        if any(self._is_spelt(text) for text in _texts_in(messages)):
+            messages = self._cut_in(messages)
         try:
             return rendered(self.tokenizer, messages)
         except Exception as error:  # a template is a program, and may raise whatever it likes
@@ -130,6 +139,14 @@ class Reader:
         """A text with a cut behind the first letter of every control token that it writes out."""
         assert self.spelt
         return self.spelt.sub(lambda match: f"{match[0][0]}{_CUT}{match[0][1:]}", text)
+
+    def _cut_in(self, value: Any) -> Any:
+        """What a message holds, with cuts in all its texts: of calls of tools and thoughts, too."""
+        if isinstance(value, str):
+            return self._cut(value)
+        if isinstance(value, Mapping):
+            return {name: self._cut_in(each) for name, each in value.items()}
+        return [self._cut_in(each) for each in value] if isinstance(value, list) else value
 
     def _tokenised(self, texts: list[str]) -> list[list[int]]:
         ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
