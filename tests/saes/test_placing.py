@@ -336,6 +336,30 @@ def test_embeddings_are_read_before_the_first_layer_only_where_they_are_what_it_
         assert hooks_at(name, model) == ({"blocks.0.hook_resid_pre"} if same else set())
 
 
+@pytest.mark.parametrize(
+    "model",
+    ["cerebras/Cerebras-GPT-111M", "tiny-stories-33M", "microsoft/DialoGPT-small", "gelu-1l"],
+)
+def test_embeddings_of_a_gpt_by_another_name_are_in_no_layer_s_stream(model: str) -> None:
+    assert hooks_at("hook_embed", model) == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vision_tower.vision_model.encoder.layers.5.output",
+        "model.vision_tower.embeddings",
+        "visual.blocks.5.mlp",
+        "audio_tower.layers.5",
+        "model.encoder.layers.5",
+    ],
+)
+def test_layers_that_read_pictures_or_sound_are_no_layers_of_the_text(name: str) -> None:
+    assert hooks_at(name, "google/gemma-3-4b-it") == set()
+    for text in ("model.language_model.layers.5.output", "transformer.encoder.layers.5"):
+        assert hooks_at(text, "google/gemma-3-4b-it") == {"blocks.5.hook_resid_post"}
+
+
 def test_names_of_norms_behind_a_module_and_of_tensors_beyond_the_layers_are_known() -> None:
     at = {
         "blocks.3.ln1.hook_in": {"blocks.2.hook_resid_post"},

@@ -66,7 +66,17 @@ _WORD_SITES = {
     "mlp_out": "hook_mlp_out",
     "mlp_in": "mlp.hook_in",
 }
-_LEARNED_POSITIONS = re.compile(r"gpt-?2|gpt-?neo(?!-?x)|\bopt\b|bloom|starcoder(?!-?2)|bigcode")
+# Models whose embeddings are not yet what the first layer reads: positions are added, or a norm or
+# a factor stands behind. Some are GPT-2s or GPT-Neos by other names.
+_LEARNED_POSITIONS = re.compile(
+    r"gpt-?2|gpt-?neo(?!-?x)|\bopt\b|bloom|starcoder(?!-?2)|bigcode|tiny-?stories|cerebras-gpt"
+    r"|dialogpt|gpt-sw3|openai-gpt|othello|santacoder|galactica|biogpt|xglm|granite"
+    r"|(?:gelu|solu|attn-only)-\d+l"
+)
+# Parts of models that read pictures or sound, and encoders: their layers are others.
+_BESIDE_THE_TEXT = re.compile(
+    r"(?:\w+\.)*?(?:\w*(?:vision|visual|audio|image|speech)\w*|(?<!transformer\.)encoder)\..+"
+)
 _EMBEDDING = re.compile(
     r"(?:\w+\.)*(hook_embed|embed\.hook_out|embed_tokens|embeddings|embed_in|wte|tok_embeddings)"
     r"(?:\.output)?"
@@ -136,6 +146,8 @@ def hooks_at(name: str, model_name: str = "") -> frozenset[str] | None:
         for.
     """
     name = name.strip()
+    if _BESIDE_THE_TEXT.fullmatch(name):
+        return frozenset()
     if _OUTSIDE.fullmatch(name):
         return frozenset()
     if _EMBEDDING.fullmatch(name):
