@@ -418,6 +418,11 @@ DAMAGE = [
         "activation function 'groupmax' is not known",
     ),
     (
+        "sparsify-transcode_skip",
+        config_changed("cfg.json", skip_connection=False),
+        "holds W_skip, of which its config says nothing",
+    ),
+    (
         "sparsify-topk",
         config_changed("cfg.json", signed=True),
         "activation function 'signed topk' is not known",

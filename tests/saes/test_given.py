@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,6 +17,7 @@ from saeflow.config import sections
 from saeflow.config.sae_files import Given
 from saeflow.errors import SaeflowError
 from saeflow.saes.io import import_sae, load_sae, save_sae
+from saeflow.saes.placing import placed
 
 D_MODEL, D_SAE = 6, 24
 draw = torch.Generator().manual_seed(0)
@@ -243,6 +245,53 @@ def test_llama_scope_s_norms_of_the_registry_are_given_as_a_factor(tmp_path: Pat
     expected = ((pre * (pre > THRESHOLD)) @ W_DEC + B_DEC) / scale
     read = import_sae(path, given=Given(scale=scale)).reconstruct(X)
     torch.testing.assert_close(read, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_norms_that_llama_scope_says_itself_are_not_overruled(tmp_path: Path) -> None:
+    said = {"norm_activation": "dataset-wise", "act_fn": "relu"}
+    norms = {"dataset_average_activation_norm": {"in": 8.0, "out": 8.0}}
+    path = llama_scope(tmp_path, {**LINEAR, "decoder.bias": B_DEC}, **said, **norms)
+    import_sae(path, given=Given(scale=D_MODEL**0.5 / 8))
+    with pytest.raises(SaeflowError, match=r"multiplied by 0.306186, not 0.5; correct scale"):
+        import_sae(path, given=Given(scale=0.5))
+
+
+def test_a_transcoder_of_llama_scope_has_a_norm_on_either_side(tmp_path: Path) -> None:
+    read, write = "blocks.5.ln2.hook_normalized", "blocks.5.hook_mlp_out"
+    said = {"norm_activation": "dataset-wise", "act_fn": "relu"}
+    hooks = {"hook_point_in": read, "hook_point_out": write}
+    norms = {"dataset_average_activation_norm": {"in": 8.0, "out": 2.0}}
+    tensors = {**LINEAR, "decoder.bias": B_DEC}
+    sae = import_sae(llama_scope(tmp_path, tensors, **said, **hooks, **norms))
+    latents = (X * D_MODEL**0.5 / 8 @ W_ENC + B_ENC).clamp(min=0)
+    expected = (latents @ W_DEC + B_DEC) * 2 / D_MODEL**0.5
+    torch.testing.assert_close(sae.reconstruct(X), expected, rtol=1e-4, atol=1e-4)
+    assert placed(sae, "blocks.5.mlp.hook_in", write).metadata["hook_name_out"] == write
+    with pytest.raises(SaeflowError, match=r"writes blocks\.5\.hook_mlp_out, not blocks\.6"):
+        placed(sae, "blocks.5.mlp.hook_in", "blocks.6.hook_mlp_out")
+    with pytest.raises(SaeflowError, match="activations of two mean norms; write both"):
+        import_sae(llama_scope(tmp_path, tensors, **said, **hooks), given=Given(scale=0.5))
+
+
+def test_a_transcoder_of_gemma_scope_reads_behind_the_norm_and_writes_what_the_mlp_does(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "gemma-scope-2b-pt-transcoders" / "layer_5" / "width_16k" / "average_l0_9"
+    path.mkdir(parents=True)
+    tensors = {**PLAIN, "threshold": THRESHOLD}
+    np.savez(path / "params.npz", **{name: tensor.numpy() for name, tensor in tensors.items()})
+    sae = import_sae(path)
+    pre = X @ W_ENC + B_ENC
+    expected = (pre * (pre > THRESHOLD)) @ W_DEC + B_DEC
+    torch.testing.assert_close(sae.reconstruct(X), expected, rtol=1e-4, atol=1e-4)
+    read, write = "blocks.5.mlp.hook_in", "blocks.5.hook_mlp_out"
+    assert placed(sae, read, write).metadata["hook_name"] == read
+    for other in ("blocks.5.hook_resid_mid", "blocks.4.mlp.hook_in"):
+        with pytest.raises(SaeflowError, match=r"reads blocks\.5\.mlp\.hook_in"):
+            placed(sae, other, write)
+    np.savez(path / "params.npz", **{n: t.numpy() for n, t in tensors.items()}, W_skip=np.eye(6))
+    with pytest.raises(SaeflowError, match="holds W_skip, of which its config says nothing"):
+        import_sae(path)
 
 
 def test_llamascopium_s_batchtopk_takes_the_threshold_that_is_given(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -572,11 +573,18 @@ def test_weights_that_are_split_over_files_are_not_read_by_half(tmp_path: Path) 
 
 
 def test_releases_that_are_refused_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    said = []
     for path, message in refused_releases(tmp_path).values():
         with pytest.raises(SaeflowError, match=message) as caught:
             import_sae(path)
-        assert "\n" not in str(caught.value)
-        assert str(path) in str(caught.value)
+        said.append(str(caught.value))
+        assert "\n" not in said[-1]
+        assert str(path) in said[-1]
+    page = (Path(__file__).parents[2] / "docs" / "sae-formats.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("|") and "refused: " in line]
+    sentences = re.findall(r"refused: “(.+?)”", "\n".join(rows))
+    assert len(sentences) == len(rows) == 5
+    assert all(any(sentence in each for each in said) for sentence in sentences)
 
 
 def test_tensors_that_count_for_nothing_are_told(

@@ -16,7 +16,13 @@ from torch import Tensor
 from saeflow.config.sae_files import NOTHING, Given
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import Weights, finished, fold_scales
-from saeflow.saes.formats.tensors import checked, read_named, shape_of, write_tensors
+from saeflow.saes.formats.tensors import (
+    checked,
+    read_named,
+    shape_of,
+    tell_others,
+    write_tensors,
+)
 from saeflow.saes.sae import SAE
 
 _FILE = "params.npz"
@@ -44,6 +50,7 @@ def load(directory: Path, _: Given = NOTHING) -> SAE:
             f"{path}: holds a scaling_factor, which is not known here; get the SAE without it"
         )
     weights, metadata = jumprelu_weights(path, tensors), _metadata(directory)
+    tell_others(path, tensors.keys() - weights.keys() - {"scaling_factor"}, tensors)
     if metadata.get("hook_name") == _EMBEDDING:
         scale = len(weights["W_enc"]) ** -0.5
         fold_scales(weights, scale, scale)

@@ -198,23 +198,40 @@ def _scales(
             f"{directory}: normalises its input ('{normalisation}') in a way that no weights can "
             "stand for; choose an SAE that was trained with 'dataset-wise'"
         )
-    if scale := scale_beside(directory) or given.scale:
-        return scale, scale
+    beside = scale_beside(directory)
+    if beside and given.scale not in (None, beside):
+        raise SaeflowError(f"{directory}: says itself that its scale is {beside}; correct scale")
+    scale = beside or given.scale
     hooks = config["hook_point_in"], config.get("hook_point_out", config["hook_point_in"])
     in_config = config.get("dataset_average_activation_norm") or {}
     norms = []
     for side, hook in zip(("in", "out"), hooks, strict=True):
-        beside = tensors.get(f"dataset_average_activation_norm.{hook}")
-        measured = math.nan if beside is None else float(beside)
+        stored = tensors.get(f"dataset_average_activation_norm.{hook}")
+        measured = math.nan if stored is None else float(stored)
         norm = in_config.get(side, in_config.get(hook, measured))
         if not 0 < norm < math.inf:
+            if scale and hooks[0] == hooks[1]:
+                return scale, scale
+            if scale:
+                raise SaeflowError(
+                    f"{directory}: is a transcoder, which reads and writes activations of two "
+                    "mean norms; write both into its config, as "
+                    '"dataset_average_activation_norm": {"in": …, "out": …}, and remove scale '
+                    "(saes.<name>.scale)"
+                )
             raise SaeflowError(
                 f"{directory}: does not say the mean norm of activations at {hook}; give √d_model "
                 "over it (saes.<name>.scale), or write it beside the weights as "
                 f'{{"scaling_factor": …}} into {SCALER}'
             )
         norms.append(norm)
-    return math.sqrt(config["d_model"]) / norms[0], math.sqrt(config["d_model"]) / norms[1]
+    read, written = (math.sqrt(config["d_model"]) / norm for norm in norms)
+    if scale and not math.isclose(scale, read, rel_tol=1e-3):
+        raise SaeflowError(
+            f"{directory}: says itself that activations were multiplied by {read:.6g}, not "
+            f"{scale:g}; correct scale (saes.<name>.scale)"
+        )
+    return read, written
 
 
 def _metadata(config: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from saeflow.artifacts import read_json, write_json
 from saeflow.config.sae_files import NOTHING, Given, count_in, latents_of
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished, fold_input_bias, without_input_bias
-from saeflow.saes.formats.tensors import checked, read_named, write_tensors
+from saeflow.saes.formats.tensors import checked, read_named, tell_others, write_tensors
 from saeflow.saes.sae import SAE
 
 _NAMES = {
@@ -50,7 +50,9 @@ def load(directory: Path, _: Given = NOTHING) -> SAE:
     }
     if config.get("skip_connection", False):
         shapes["W_skip"] = (d_model, d_model)
-    kept = checked(directory, read_named(directory / "sae.safetensors"), shapes)
+    tensors = read_named(directory / "sae.safetensors")
+    kept = checked(directory, tensors, shapes)
+    tell_others(directory, tensors.keys() - shapes.keys(), tensors)
     weights = {_NAMES[name]: tensor for name, tensor in kept.items()}
     weights["W_enc"] = weights["W_enc"].T
     transcoder = bool(config.get("transcode", False))
