@@ -9,12 +9,15 @@ function is applied while the product is still in the cache.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
+
+from saeflow.errors import warn
 
 Activation = Literal["none", "relu", "silu", "gelu", "gelu_tanh"]
 
@@ -33,7 +36,11 @@ _APART: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "gelu_tanh": lambda tensor: functional.gelu(tensor, approximate="tanh"),
 }
-_DTYPES = (torch.float32, torch.bfloat16)
+_SUPPORTED: dict[torch.dtype, Callable[[], bool]] = {
+    torch.bfloat16: getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False),
+    torch.float16: getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", lambda: False),
+}
+"""Whether oneDNN has a way to multiply 16 bits on this processor."""
 
 
 def _one_dnn() -> Callable[..., Tensor] | None:
@@ -45,6 +52,34 @@ def _one_dnn() -> Callable[..., Tensor] | None:
 
 
 _LINEAR = _one_dnn()
+
+
+def _has_one_dnn(device: torch.device, dtype: torch.dtype) -> bool:
+    if _LINEAR is None or device.type != "cpu":
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and _SUPPORTED[dtype]())
+
+
+def dtype_on(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """What to compute in where 16 bits are asked for: float32 on a processor that has no
+    instructions for them (in x86, AVX-512), as its products would take a hundred times as long.
+
+    Numbers that are stored in 16 bits stay what they are, and what is computed of them is rounded
+    less. It is told once on the error output.
+    """
+    supported = _SUPPORTED.get(dtype)
+    if device.type != "cpu" or supported is None or supported():
+        return dtype
+    _tell_of_float32(str(dtype).removeprefix("torch."))
+    return torch.float32
+
+
+@cache
+def _tell_of_float32(dtype: str) -> None:
+    warn(
+        f"this processor has no instructions for {dtype}; what was to be computed in it is "
+        "computed in float32, with twice the memory"
+    )
 
 
 def linear(
@@ -61,7 +96,7 @@ def linear(
         bias: of the same dtype.
         activation: applied to every number of the product.
     """
-    if _LINEAR is None or x.device.type != "cpu" or x.dtype not in _DTYPES:
+    if _LINEAR is None or not _has_one_dnn(x.device, x.dtype):
         return _APART[activation](functional.linear(x, weight, bias))
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         fixed = not (weight.requires_grad or (bias is not None and bias.requires_grad))
@@ -93,6 +128,6 @@ def packed(weight: Float[Tensor, "n_out n_in"], rows: int) -> Tensor:
         weight: without gradient.
         rows: of a product.
     """
-    if _LINEAR is None or weight.device.type != "cpu" or weight.dtype not in _DTYPES:
+    if not _has_one_dnn(weight.device, weight.dtype):
         return weight
     return torch.ops.mkldnn._reorder_linear_weight(weight, rows)

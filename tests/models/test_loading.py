@@ -19,6 +19,7 @@ from tiny_models import (
     tiny_tokens,
 )
 
+from saeflow import products
 from saeflow.artifacts import read_json
 from saeflow.errors import SaeflowError
 from saeflow.models.fast_layers import with_fast_layers
@@ -57,8 +58,28 @@ def test_a_loaded_model_has_as_many_parameters_as_transformers_counts(family, ti
     ) is tied
 
 
-def test_weights_run_in_the_dtype_asked_for(checkpoint):
-    assert load_model(checkpoint, dtype="bfloat16").dtype is torch.bfloat16
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_run_in_the_dtype_asked_for_where_the_processor_has_it(
+    checkpoint, dtype, monkeypatch, capsys
+):
+    name = str(dtype).removeprefix("torch.")
+    monkeypatch.setitem(products._SUPPORTED, dtype, lambda: True)
+    half = load_model(checkpoint, dtype=name)
+    assert half.dtype is dtype
+    assert not capsys.readouterr().err
+    monkeypatch.setitem(products._SUPPORTED, dtype, lambda: False)
+    products._tell_of_float32.cache_clear()
+    wide, _ = (load_model(checkpoint, dtype=name) for _ in range(2))
+    assert wide.dtype is torch.float32
+    for own, rounded in zip(wide.model.parameters(), half.model.parameters(), strict=True):
+        assert torch.equal(own, rounded.float())
+    assert capsys.readouterr().err == (
+        f"saeflow: warning: this processor has no instructions for {name}; what was to be computed "
+        "in it is computed in float32, with twice the memory\n"
+    )
+
+
+def test_a_dtype_that_is_not_known_is_refused(checkpoint):
     with pytest.raises(
         SaeflowError, match="dtype 'int8' is not known; use one of float32, bfloat16, float16"
     ):

@@ -29,6 +29,7 @@ from saeflow.errors import DamagedError, SaeflowError
 from saeflow.models.adapters import family_of
 from saeflow.models.chat import end_ids, with_one_bos
 from saeflow.models.families import FAMILIES, Family
+from saeflow.products import dtype_on
 from saeflow.provenance import refuse_other_settings
 from saeflow.seals import refuse_pointer
 
@@ -147,7 +148,8 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
         directory: a Hugging Face checkpoint directory, or a directory whose ``model.json`` points
             at one.
         device: ``cpu``, ``cuda``, ``cuda:1``, …
-        dtype: of the weights: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: of the weights: ``float32``, ``bfloat16`` or ``float16``. A processor without
+            instructions for 16 bits computes in float32 (`saeflow.products.dtype_on`).
 
     Raises:
         SaeflowError: a file is missing or broken, the family is not supported, the device is not
@@ -173,6 +175,8 @@ def load_to_train(directory: Path, device: str = "cpu", dtype: str = "float32") 
         raise SaeflowError(f"models: dtype '{dtype}' is not known; use one of {', '.join(DTYPES)}")
     with without_progress_bars():
         model = _read_weights(checkpoint, config, family, DTYPES[dtype])
+    # rounded as asked for, also where they are computed with in float32
+    model = model.to(dtype=dtype_on(target, DTYPES[dtype]))
     return LanguageModel(model.to(target), load_tokenizer(checkpoint), family)
 
 

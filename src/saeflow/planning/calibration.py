@@ -8,7 +8,7 @@ import time
 import torch
 
 from saeflow.planning.shape import ModelShape
-from saeflow.products import linear
+from saeflow.products import dtype_on, linear
 
 SECONDS = 20.0
 ROUNDS = 30  # enough for a median; a fast machine is measured sooner
@@ -28,7 +28,7 @@ def products_per_second(shape: ModelShape, d_sae: int, dtype: str, device: str) 
         dtype: of the model.
         device: ``cpu``, ``cuda``, …
     """
-    kind = getattr(torch, dtype)
+    kind = dtype_on(torch.device(device), getattr(torch, dtype))
     sizes = [*((n, m, kind) for n, m in shape.matrices), (shape.d_model, d_sae, torch.float32)]
     pairs = [
         (torch.randn(ROWS, n).to(device, of), torch.randn(m, n).to(device, of))

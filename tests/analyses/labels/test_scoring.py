@@ -202,6 +202,28 @@ def test_a_score_is_the_area_that_scipy_counts_and_the_baseline_of_the_same_pass
     assert (score["n"], score["missing"]) == (40, 0)
 
 
+def test_intervals_over_a_random_label_hold_together_for_all_scorers_that_are_asked() -> None:
+    """Else one of three would raise a label that means nothing three times as often."""
+    assert LabelScores(kinds=["fuzzing", "intruder", "dreams"]).joint_level == 0.95
+    three = LabelScores(kinds=["detection", "fuzzing", "simulation", "intruder"], bootstrap=400)
+    assert three.joint_level == pytest.approx(1 - 0.05 / 3)
+    alike = LabelScores(level=three.joint_level, bootstrap=400)
+    generator, fires = np.random.default_rng(0), np.arange(40) < 20
+    rows = [
+        (3, "self", label, kind, item, 0, item // 2, bool(fires[item]), fires[item], value, None)
+        for kind in ("detection", "generation", "simulation")
+        for label, shift in (("own", 1.0), ("random", 0.0))
+        for item, value in enumerate(generator.normal(shift * fires, 1))
+    ]
+    table = pl.DataFrame(rows, schema=ANSWERS, orient="row", strict=False)
+    own, plain, joint = (score_table(table, each, 0) for each in (three, SETTINGS, alike))
+    ends = ["over_random", "over_random_low", "over_random_high"]
+    assert own.select(ends).equals(joint.select(ends))
+    assert (own["over_random_low"] < plain["over_random_low"]).all()
+    assert own["value"].equals(plain["value"])
+    assert own["low"][:2].equals(plain["low"][:2])
+
+
 def test_a_simulation_is_the_correlation_over_the_tokens_of_all_its_passages(
     passages: pl.DataFrame,
 ) -> None:

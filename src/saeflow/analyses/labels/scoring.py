@@ -200,7 +200,7 @@ def _against_random(
     result = _area(_error(own.drop_nulls("value")), settings.level)
     result |= dict.fromkeys(BASELINE)
     if first is not None and second is not None:
-        change, low, high = difference_interval(first, second, settings.level)
+        change, low, high = difference_interval(first, second, settings.joint_level)
         result |= {"random": first.value, "over_random": change}
         result |= {"over_random_low": low, "over_random_high": high}
     return result
@@ -213,23 +213,23 @@ def _correlated(
     was said by a random latent's label of the tokens that both have answers about. Numbers that are
     all alike say nothing: they are no score of a label, and 0 of a random one."""
 
-    def of(table: pl.DataFrame, said: str) -> Correlation | None:
+    def of(table: pl.DataFrame, said: str, level: float) -> Correlation | None:
         names = (said, "activation", "block")
         numbers, truth, block = (table[name].to_numpy() for name in names)
         draws = numpy_generator(seed, "labels", "simulation", "interval")
         truth = truth.astype(np.float64)
-        return correlation(numbers, truth, block, settings.bootstrap, settings.level, draws)
+        return correlation(numbers, truth, block, settings.bootstrap, level, draws)
 
     result: dict[str, float | None] = dict.fromkeys(("value", "low", "high", *BASELINE))
-    score = of(own.drop_nulls("value"), "value")
+    score = of(own.drop_nulls("value"), "value", settings.level)
     if score is not None:
         result |= {"value": score.value, "low": score.low, "high": score.high}
     by_random = other.drop_nulls("value").select("item", "token", of_random="value")
     both = own.drop_nulls("value").join(by_random, on=["item", "token"], how="inner")
-    second = of(both, "value")
+    second = of(both, "value", settings.joint_level)
     if second is not None:
         nothing = Correlation(0.0, 0.0, 0.0, np.zeros(settings.bootstrap))
-        first = of(both, "of_random") or nothing
+        first = of(both, "of_random", settings.joint_level) or nothing
         change, low, high = correlation_difference(first, second)
         result |= {"random": first.value, "over_random": change}
         result |= {"over_random_low": low, "over_random_high": high}
@@ -238,14 +238,15 @@ def _correlated(
 
 def _against_half(own: pl.DataFrame, settings: LabelScores) -> dict[str, float | None]:
     """An area between texts of the own label and of a random latent's: one half by chance."""
-    result = _area(_error(own.drop_nulls("value")), settings.level)
-    if result["value"] is None:
-        return result | dict.fromkeys(BASELINE)
-    return result | {
+    error = _error(own.drop_nulls("value"))
+    if error is None:
+        return dict.fromkeys(("value", "low", "high", *BASELINE))
+    joint = area_interval(error, settings.joint_level)
+    return _area(error, settings.level) | {
         "random": 0.5,
-        "over_random": (result["value"] or 0.0) - 0.5,
-        "over_random_low": (result["low"] or 0.0) - 0.5,
-        "over_random_high": (result["high"] or 0.0) - 0.5,
+        "over_random": joint.auc - 0.5,
+        "over_random_low": joint.low - 0.5,
+        "over_random_high": joint.high - 0.5,
     }
 
 

@@ -200,9 +200,17 @@ class LabelScores(Section):
     intruders: int = Field(default=10, ge=1)
     """``intruder``: questions about each latent."""
     level: float = Field(default=0.95, gt=0.5, lt=1)
-    """Of intervals."""
+    """Of intervals. Those of differences from a random latent's label hold together, for all kinds
+    that are asked about a label (Bonferroni)."""
     bootstrap: int = Field(default=2000, ge=100)
     """Draws of latents, for intervals of means over them."""
+
+    @property
+    def joint_level(self) -> float:
+        """Of each interval, where one label is believed if any kind raises it above its baseline;
+        ``intruder`` asks of no label, and ``dreams`` has no interval."""
+        asked = len(set(self.kinds) - {"intruder", "dreams"})
+        return 1 - (1 - self.level) / max(asked, 1)
 
 
 class Labels(Section):

@@ -58,7 +58,7 @@ class ChessTraining(Section):
     """Share that is dropped in the transformer and before the value."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of products and convolutions while training; weights, norms and losses stay float32.
-    ``bfloat16`` is about 1.6 times faster on processors that have it."""
+    ``bfloat16`` is about 1.6 times faster on processors that have it; others take float32."""
 
 
 class ChessPlayer(Section):

@@ -29,6 +29,7 @@ from saeflow.chess.player.maia2 import Maia2, Maia2Output
 from saeflow.chess.player.planes import model_inputs
 from saeflow.chess.player.settings import ChessModel, ChessTraining
 from saeflow.models import training
+from saeflow.products import dtype_on
 
 CURVE_SCHEMA = {
     "step": pl.Int64,
@@ -175,9 +176,8 @@ def _step(
     rate: float,
     draw: int,
 ) -> list[float]:
-    half = torch.autocast(
-        model.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"
-    )
+    dtype = dtype_on(model.device, getattr(torch, settings.precision))
+    half = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
     with half, torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
         torch.manual_seed(draw)
         output = model(*model_inputs(batch, model.device))

@@ -225,7 +225,8 @@ class Model(Section):
     ``path`` or ``tune``. ``compute`` and ``fetch`` insist: ``compute`` also trains a model that
     saeflow comes with."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the weights while running."""
+    """Of the weights while running. A processor without instructions for 16 bits computes in
+    float32, with twice the memory."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from saeflow.config.sections import SAETraining
 from saeflow.errors import SaeflowError
+from saeflow.products import dtype_on
 from saeflow.saes.dictionary import Dictionary, DictionaryShape, Normalisation
 from saeflow.saes.objective import Fit, Outcome, PreActivations, mean_square
 from saeflow.saes.parallel import ALONE, TensorParallel
@@ -137,7 +138,7 @@ class Architecture:
             target: what is rebuilt, normalised; ``x`` itself unless it is a transcoder.
             weights: those of this process's latents.
         """
-        own, dtype = weights.of_latents(), getattr(torch, self.settings.compute_dtype)
+        own, dtype = weights.of_latents(), self._dtype_on(x.device)
         entries = self.select(partial(scan, x, weights.encoder, weights.b_enc, dtype=dtype), own)
         unsummed = weights.unsummed.get("encoder")
         pre = encoded(x, weights.encoder, weights.b_enc, entries, unsummed)
@@ -147,6 +148,9 @@ class Architecture:
         latents = self.activation(pre, own)
         return self._outcome(PreActivations(pre, entries), latents, own, target, weights)
 
+    def _dtype_on(self, device: torch.device) -> torch.dtype:
+        return dtype_on(device, getattr(torch, self.settings.compute_dtype))
+
     def by_dense_products(
         self,
         x: Float[Tensor, "rows d_in"],
@@ -154,7 +158,7 @@ class Architecture:
         weights: Dictionary,
     ) -> Outcome:
         """The same by products of whole matrices; arguments as of `by_sparse_products`."""
-        own, narrow = weights.of_latents(), self.settings.compute_dtype == "bfloat16"
+        own, narrow = weights.of_latents(), self._dtype_on(x.device) == torch.bfloat16
         with torch.autocast(x.device.type, torch.bfloat16) if narrow else nullcontext():
             pre = torch.addmm(weights.b_enc, x, weights.encoder.T).float()
             latents = self.activation(pre, own)
