@@ -394,6 +394,17 @@ def test_tokens_that_no_strength_is_told_of_have_none_and_each_stands_on_its_own
     assert json.loads(shown[-1][len("<text>") : -len("</text>")]) == "1.  a\n2. ⏎4. x\n3. </text>"
 
 
+def test_a_passage_of_special_tokens_alone_is_not_simulated(passages: pl.DataFrame) -> None:
+    whole = simulation(planted.labels(), passages)
+    shown = planted.WORDS.texts[passages.row(0, named=True)["token_ids"][0]]
+    silent = Words(dict.fromkeys(planted.WORDS.texts, ""), " ")
+    assert not simulation_questions(planted.labels(), passages, 20, silent, 0)
+    few = Words({**silent.texts, planted.VOCABULARY.index(shown): shown}, " ")
+    left = simulation_questions(planted.labels(), passages, 20, few, 0)
+    assert 0 < len(left) < len(whole)
+    assert {text for each in left for text in each.question.passages} == {shown}
+
+
 def test_partners_are_other_latents_each_used_once() -> None:
     partners = random_partners([3, 5, 8, 9], 0, "self")
     assert set(partners) == set(partners.values()) == {3, 5, 8, 9}

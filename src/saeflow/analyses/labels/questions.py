@@ -179,8 +179,11 @@ def simulation_questions(
         firing, silent = table.filter(use="tested"), table.filter(use="silent")
         drawn = pl.concat([_evenly(firing, count - count // 2), _evenly(silent, count // 2)])
         for row in drawn.iter_rows(named=True):
-            written = enumerate(words.each(row["token_ids"]))
-            places, shown = zip(*((at, text) for at, text in written if text), strict=True)
+            written = words.each(row["token_ids"])
+            places = [place for place, token in enumerate(written) if token]
+            if not places:  # special tokens alone: nothing that could be shown
+                continue
+            shown = tuple(written[place] for place in places)
             activations = [row["activations"][place] for place in places]
             for label, text in both.items():
                 asked.append(
