@@ -111,6 +111,15 @@ def test_an_sae_and_the_same_in_another_order_are_shared_latent_by_latent() -> N
     assert (shared["count"], shared["low"], shared["high"]) == (LATENTS, LATENTS, LATENTS)
 
 
+def test_latents_beyond_the_pairs_are_told_without_saying_how_sure_that_is() -> None:
+    every = list(range(LATENTS))
+    table, _ = match_latents([sae(every), sae(every[:10])], text(), Matching(), RESAMPLED, 0)
+    alone = table.filter(pl.col("tuned_latent").is_null())
+    assert alone["base_latent"].to_list() == [10, 11]
+    assert alone["sure"].null_count() == 2
+    assert table["sure"].drop_nulls().to_list() == [1.0] * 10
+
+
 def test_a_text_of_one_block_tells_pairs_and_not_how_sure_they_are() -> None:
     own, block = sae(list(range(LATENTS))), text()
     block = block._replace(tokens=block.tokens[:1])

@@ -256,7 +256,7 @@ def _tables(
         class_of = np.where(none, f"{side}_only", "split")
         class_of = np.where(fired > 0, class_of, "dead")
         rest = np.setdiff1d(np.arange(len(fired)), matched)
-        sure = np.concatenate([apart["sure"].to_numpy(), np.ones(len(rest))])
+        sure = np.concatenate([apart["sure"].to_numpy(), np.full(len(rest), np.nan)])
         alone = np.concatenate([apart[latent].to_numpy(), rest])
         for name in np.unique(class_of).tolist():
             in_pairs = (draws == APART) & (class_of[matched] == name)
