@@ -154,6 +154,12 @@ def test_crosscoders_that_are_not_known_are_refused_in_one_sentence(
     assert str(path) in str(caught.value)
 
 
+def test_a_config_of_another_crosscoder_is_refused(tmp_path: Path) -> None:
+    path = folder(tmp_path, "CrossCoder", STATE, dict_size=2 * D_SAE)
+    with pytest.raises(SaeflowError, match=f"dict_size is {2 * D_SAE}, and ae.pt has {D_SAE}"):
+        load_crosscoder(path)
+
+
 def test_a_crosscoder_is_no_sae_and_its_sources_are_asked_for(tmp_path: Path) -> None:
     path = folder(tmp_path, "BatchTopKCrossCoder", STATE)
     with pytest.raises(SaeflowError, match=r"is a crosscoder .*say which \(saes.<name>.hooks or"):

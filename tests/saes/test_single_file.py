@@ -186,6 +186,17 @@ def test_circuit_tracer_s_transcoders_say_their_place_beside_all_layers(tmp_path
         placed(sae, "blocks.4.mlp.hook_in", "blocks.4.hook_mlp_out")
 
 
+def test_a_transcoder_of_circuit_tracer_without_its_config_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = {"W_enc": ENCODER, "W_dec": DECODER.T, "b_enc": B_ENC, "b_dec": B_DEC}
+    sae = import_sae(saved(tmp_path / "layer_5.safetensors", tensors))
+    assert "says what it writes; give target (saes.<name>.target)" in capsys.readouterr().err
+    at = placed(sae, "blocks.5.mlp.hook_in", "blocks.5.hook_mlp_out")
+    assert at.metadata["hook_name_out"] == "blocks.5.hook_mlp_out"
+    computes(at, relu(X), written(relu(X)))
+
+
 def test_kissane_s_settings_beside_say_place_and_subtraction(tmp_path: Path) -> None:
     stem = "gpt2-small_L5_Hcat_z_lr1.20e-03_l11.80e+00_ds24_bs4096"
     settings = {

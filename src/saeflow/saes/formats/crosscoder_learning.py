@@ -17,7 +17,7 @@ from torch import Tensor
 from saeflow.artifacts import read_json
 from saeflow.errors import SaeflowError
 from saeflow.saes.crosscoder import Crosscoder
-from saeflow.saes.formats.tensors import checked, read_named
+from saeflow.saes.formats.tensors import check_widths, checked, read_named
 
 CLASSES = ("CrossCoder", "BatchTopKCrossCoder")
 NORMALISERS = ("activation_mean", "activation_std", "activation_global_scale", "target_rms")
@@ -56,6 +56,7 @@ def load(directory: Path) -> Crosscoder:
     trainer = _trainer(read_json(directory / "config.json"))
     tensors = read_named(path)
     n_sources, d_model, d_sae = _shape(path, tensors)
+    check_widths(directory, trainer, {"dict_size": d_sae})
     shapes: dict[str, tuple[int, ...]] = {
         "encoder.weight": (n_sources, d_model, d_sae),
         "encoder.bias": (d_sae,),

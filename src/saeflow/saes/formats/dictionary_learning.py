@@ -18,6 +18,7 @@ from saeflow.saes.formats.crosscoder_learning import CLASSES as CROSSCODERS
 from saeflow.saes.formats.crosscoder_learning import NORMALISERS, normaliser
 from saeflow.saes.formats.folding import Weights, finished, fold_input_bias, without_input_bias
 from saeflow.saes.formats.tensors import (
+    check_widths,
     checked,
     read_named,
     shape_of,
@@ -94,7 +95,7 @@ def load(directory: Path, given: Given = NOTHING) -> SAE:
     kind = _class(directory, trainer, tensors)
     first, second = shape_of(path, tensors, kind.encoder)
     d_sae, d_model = (first, second) if kind.encoder.endswith("weight") else (second, first)
-    _check_widths(directory, trainer, d_model, d_sae)
+    check_widths(directory, trainer, {"activation_dim": d_model, "dict_size": d_sae})
     for name in kind.scalars:  # a row of one number is one
         if name in tensors and tensors[name].numel() == 1:
             tensors[name] = tensors[name].reshape(())
@@ -156,16 +157,6 @@ def _config(directory: Path) -> dict[str, Any]:
             "dictionary_learning"
         )
     return config
-
-
-def _check_widths(directory: Path, trainer: dict[str, Any], d_model: int, d_sae: int) -> None:
-    """Refuse a config of other weights; latents are counted by it before any are read."""
-    for key, width in (("activation_dim", d_model), ("dict_size", d_sae)):
-        if trainer.get(key) is not None and count_in(trainer, key) != width:
-            raise SaeflowError(
-                f"{directory}: config.json says that {key} is {trainer[key]}, and ae.pt has "
-                f"{width}; get the two that belong together"
-            )
 
 
 def _class(directory: Path, trainer: dict[str, Any], tensors: dict[str, Tensor]) -> DictionaryClass:

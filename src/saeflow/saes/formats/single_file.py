@@ -61,6 +61,7 @@ _OPENAI = {
 _LAYER = re.compile(r"layers?[_.-]?(\d+)|[-_]l(\d+)(?![\w])|_L(\d+)_")
 _OF_LATENTS = ("b_enc", "threshold", "log_threshold", "r_mag", "b_gate", "b_mag")
 _QWEN_SCOPE = re.compile(r"layer(\d+)\.sae\.\w+")
+_CIRCUIT_TRACER = re.compile(r"layer_(\d+)\.safetensors")
 _QWEN_FOLDER = re.compile(r"-W\d+K-L0_(\d+)")
 
 
@@ -87,6 +88,11 @@ def load(path: Path, given: Given = NOTHING) -> SAE:
     metadata = _place(path, read)
     if "b_dec_out" in weights or _subtracts(path, read, given):
         fold_input_bias(weights, weights["b_dec"])
+    if _CIRCUIT_TRACER.fullmatch(path.name) and "feature_output_hook" not in read.said:
+        warn(
+            f"{path}: is named as circuit-tracer's transcoders are, and no config.yaml beside it "
+            "says what it writes; give target (saes.<name>.target) if it is one"
+        )
     if "b_dec_out" in weights:
         weights["b_dec"] = weights.pop("b_dec_out")
         metadata.setdefault("hf_hook_name_out", "the hook that it writes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeflow.artifacts import atomic, read_json, sealed
+from saeflow.config.sae_files import count_in
 from saeflow.config.single_file import STATISTICS, named_as_saved
 from saeflow.errors import SaeflowError, warn
 from saeflow.seals import stamp
@@ -92,6 +94,22 @@ def checked(
             raise SaeflowError(f"{where}: {name} holds values that are not finite; get it again")
         weights[name] = wide
     return weights
+
+
+def check_widths(where: Path, config: Mapping[str, Any], widths: Mapping[str, int]) -> None:
+    """Refuse a ``config.json`` of other weights; latents are counted by it before any are read.
+
+    Args:
+        where: the folder, for messages.
+        config: its section with widths.
+        widths: of the tensors in ``ae.pt``, by the config's keys.
+    """
+    for key, width in widths.items():
+        if config.get(key) is not None and count_in(config, key) != width:
+            raise SaeflowError(
+                f"{where}: config.json says that {key} is {config[key]}, and ae.pt has {width}; "
+                "get the two that belong together"
+            )
 
 
 def tell_others(where: Path, names: Set[str], tensors: Mapping[str, Tensor]) -> None:
