@@ -10,6 +10,8 @@ RUN := env --unset=PYTHONDONTWRITEBYTECODE PATH="$(CURDIR)/$(VENV)/bin:$$PATH" P
 PYTEST := $(RUN) OMP_WAIT_POLICY=PASSIVE pytest tests --numprocesses 3 --dist loadfile --no-loadscope-reorder
 REST := slow or slurm or browser or real
 REPORT := results/tales/report/index.html
+LOGS := results/tales/logs
+WATCHED := $(LOGS)/train_sae/main.log $(LOGS)/measure_effects/main.0000.log
 
 .PHONY: help setup demo test lint format docs bench-effects bench-activations bench-saes bench-logit-lens gpu-check interop soak test-rest test-all clean distclean
 
@@ -38,6 +40,7 @@ $(READY): requirements.lock pyproject.toml envs/setup.sh envs/pip_settings.py
 	@touch $@
 
 demo: $(READY)
+	@echo "To watch what takes longest, in another terminal: tail -F $(WATCHED)"
 	@$(RUN) snakemake --cores all --quiet rules
 	@echo
 	@echo "The report: file://$(CURDIR)/$(REPORT)"

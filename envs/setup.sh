@@ -33,6 +33,9 @@ fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 
+quiet=(--quiet) # a terminal shows how far downloads are
+[ ! -t 2 ] || quiet=()
+
 with_uv() {
   local uv
   if ! uv=$(command -v uv); then
@@ -41,12 +44,12 @@ with_uv() {
   fi
   eval "$("${pip[@]}" config list | "$python" envs/pip_settings.py)"
   export UV_INDEX_STRATEGY=unsafe-best-match # the best of all indices, as pip takes it
-  "$uv" pip install --quiet --python "$venv/bin/python" --requirement requirements.lock &&
+  "$uv" pip install "${quiet[@]}" --python "$venv/bin/python" --requirement requirements.lock &&
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --editable .
 }
 
 with_pip() {
-  "${pip[@]}" install --quiet --no-compile --requirement requirements.lock &&
+  "${pip[@]}" install "${quiet[@]}" --no-compile --requirement requirements.lock &&
     "${pip[@]}" install --quiet --no-deps --editable .
 }
 

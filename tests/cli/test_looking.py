@@ -43,6 +43,15 @@ def test_a_table_is_shown_with_its_first_rows(tmp_path: Path) -> None:
     assert "london" not in output("show", tmp_path / "t.parquet", "--rows", "0")
 
 
+def test_a_table_that_is_wider_than_a_terminal_is_shown_row_by_row(tmp_path: Path) -> None:
+    columns = {f"behaviour_{n}": [0.123456789 + n, None] for n in range(30)}
+    pl.DataFrame(columns).write_parquet(tmp_path / "t.parquet")
+    lines = output("show", tmp_path / "t.parquet").splitlines()
+    assert lines[-62:-60] == ["row 0", "  behaviour_0   0.123457"]
+    assert lines[-31:-29] == ["row 1", "  behaviour_0"]
+    assert max(map(len, lines)) < 120
+
+
 def test_a_corpus_is_shown_as_text_where_its_study_has_the_tokenizer(tmp_path: Path) -> None:
     words = tiny_tokenizer()
     ids = words("the cat sat", add_special_tokens=False)["input_ids"]
@@ -71,17 +80,37 @@ def test_the_difference_of_equal_studies_is_told_to_be_none(tmp_path: Path) -> N
     [
         ("lnodon", "caa", "there is no goal 'lnodon'; the study has london, love"),
         ("love", "sae", "of goal 'love' there is no method 'sae'; it has caa"),
+        ("love", None, "--goal needs --method; goal 'love' has caa"),
     ],
 )
 def test_a_goal_or_method_that_a_study_lacks_is_answered_with_those_it_has(
-    tmp_path: Path, goal: str, method: str, sentence: str
+    tmp_path: Path, goal: str, method: str | None, sentence: str
 ) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(TINY))
     for there in ("london", "love"):
         (tmp_path / "steering" / there / "caa").mkdir(parents=True)
         (tmp_path / "steering" / there / "caa" / "vector.safetensors").touch()
+    named = ["--method", method] if method else []
     with pytest.raises(SaeflowError, match=sentence):
-        output("steer", "I think", "--study", tmp_path, "--goal", goal, "--method", method)
+        output("steer", "I think", "--study", str(tmp_path), "--goal", goal, *named)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["study", "record", "--study", "x", "--config", "c", "--provenance", "p"],
+        ["sae", "summarise", "m.json", "--saes", "x", "--output", "o.parquet"],
+    ],
+)
+def test_an_option_that_is_no_json_is_named(arguments: list[str]) -> None:
+    with pytest.raises(SaeflowError, match=r"^--(study|saes): is no JSON mapping"):
+        output(*arguments)
+
+
+def test_a_split_that_a_corpus_lacks_is_answered_with_those_it_has(tmp_path: Path) -> None:
+    words = ["corpus", "write", "--settings", "{}", "--seed", "0", "--split", "test"]
+    with pytest.raises(SaeflowError, match="no split 'test'; there are model, sae, eval"):
+        output(*words, "--output", str(tmp_path / "o.safetensors"))
 
 
 def test_the_last_lines_of_the_log_of_every_failed_job_are_shown(tmp_path: Path) -> None:

@@ -942,8 +942,8 @@ def test_a_misspelt_choice_is_answered_with_the_one_like_it() -> None:
 def checkpoint_folder(folder: Path, config: str) -> None:
     """The files that a checkpoint is known by."""
     (folder / "config.json").write_text(config)
-    for name in ("tokenizer.json", "model.safetensors"):
-        (folder / name).touch()
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").touch()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gguf_files import tiny_gguf_model, vocabulary, write_gguf
 from studies import changed, study_config
+from tiny_models import save_tiny_model
 
 from saeflow.config import Package
 from saeflow.config.gguf_header import gguf_header
@@ -85,3 +87,37 @@ def test_a_package_is_fetched_to_a_place_of_its_own_and_planned() -> None:
     others = [{"version": "1.3"}, {"file": "n.gguf"}, {"sha256": "0" * 64}, {"name": "tiny"}]
     folders = {Package(**{**PACKAGE, **change}).folder() for change in [{}, *others]}
     assert len(folders) == 5
+
+
+def test_weights_and_tokenizers_that_are_not_whole_are_refused_before_any_job(
+    tmp_path: Path,
+) -> None:
+    model = save_tiny_model(tmp_path / "model", "llama")
+    assert study_of(model)
+    for name, least in (("model.safetensors", 1000), ("tokenizer.json", 60)):
+        whole = (model / name).read_bytes()
+        for part in (whole[:-10], whole[:least], b"version https://git-lfs.github.com/spec/v1\n"):
+            (model / name).write_bytes(part)
+            said = refusal(model)
+            assert said.startswith(f"config: model.path: {model}: ")
+            assert name in said
+            assert ("git lfs pull" in said) == (part[:7] == b"version")
+        (model / name).write_bytes(whole)
+    assert study_of(model)
+
+
+def test_a_checkpoint_that_lacks_one_of_its_files_of_weights_is_refused(tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "model", "llama")
+    (model / "model.safetensors").rename(model / "model-1.safetensors")
+    named = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(named))
+    assert "lacks model-2.safetensors, which its index names" in refusal(model)
+
+
+def test_a_path_may_open_with_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    study = check_any_study(changed(TEXT, {"model.path": "~/model", "corpus.path": "a~/b.txt"}))
+    assert study.model.path == f"{tmp_path}/model"
+    assert study.corpus.paths == ["a~/b.txt"]

@@ -188,3 +188,39 @@ def test_the_plan_ends_with_1_where_something_is_missing() -> None:
     assert done.exit_code == 1
     assert "missing: model.path: no-model/config.json is not there" in done.output
     assert "corpus.path" not in done.output
+
+
+def test_a_latent_that_the_sae_of_a_goal_lacks_is_told_before_any_job(tmp_path: Path) -> None:
+    goal = yaml.safe_load((ROOT / "workflow/goals/stories/animals.yaml").read_text())
+    steered = study_config("minimal-text", {"effects": None})
+    steered["steering"] = {
+        "goals": {"directory": str(tmp_path), "names": ["animals"]},
+        "vectors": {"methods": ["caa", "sae"]},
+        "judge": {"kind": "lexical"},
+    }
+    steered["saes"] = {"main": {"train": {"d_sae": 64, "k": 4}}}
+    for latents, fault in (({63: 1.0}, None), ({63: 1.0, 64: 0.5}, "latents.main.64: SAE 'main' ")):
+        goal["latents"] = {"main": latents, "another": {500: 1.0}}
+        (tmp_path / "animals.yaml").write_text(yaml.safe_dump(goal))
+        for looks in (
+            lambda: plan_of(check_any_study(steered), tmp_path),
+            lambda: workflow_of(steered),
+        ):
+            if fault:
+                with pytest.raises(SaeflowError, match=rf"{fault}has latents 0 to 63$"):
+                    looks()
+            else:
+                looks()
+
+
+def test_an_sae_of_another_place_is_told_before_any_job(tmp_path: Path) -> None:
+    sae = {"path": str(ROOT / "tests/data/saes/saelens-standard")}
+    values = changed(SMALL, {"saes": {"main": sae}, "hook": "blocks.3.hook_resid_post"})
+    plan_of(check_any_study(values), tmp_path)
+    plan_of(check_any_study({**values, "hook": "blocks.4.hook_resid_pre"}), tmp_path)
+    elsewhere = {**values, "hook": "blocks.2.hook_resid_post"}
+    said = r"^saes.main.path: .* reads blocks.3.hook_resid_post, not blocks.2.*\(saes.main.hook\)$"
+    with pytest.raises(SaeflowError, match=said):
+        plan_of(check_any_study(elsewhere), tmp_path)
+    with pytest.raises(SaeflowError, match=said):
+        workflow_of(elsewhere).everything(None)

@@ -118,6 +118,9 @@ def test_fires_lists_the_latents_of_a_text_with_the_token_that_has_most(finished
     largest = [float(row.split()[1]) for row in rows]
     assert largest == sorted(largest, reverse=True)
     assert all(value > 0 for value in largest)
+    empty = saeflow("fires", "--study", finished.results, "")
+    assert empty.stderr.splitlines() == ["saeflow: fires: the text has no token; give some words"]
+    assert empty.returncode == 1
 
 
 def test_plan_counts_the_jobs_that_the_workflow_runs(finished):

@@ -31,8 +31,8 @@ def six_wide(folder):
     place = folder / "six-wide"
     place.mkdir()
     (place / "config.json").write_text('{"hidden_size": 6, "num_hidden_layers": 4}')
-    for name in ("tokenizer.json", "model.safetensors"):
-        (place / name).touch()
+    (place / "tokenizer.json").write_text("{}")
+    (place / "model.safetensors").touch()
     (folder / "stories.txt").write_text("Once upon a time.")
     return {
         "model": {"name": "six-wide", "path": str(place), "train": None},

@@ -40,6 +40,10 @@ def write(
     from saeflow.corpora.tales import story_blocks
     from saeflow.errors import SaeflowError
 
+    if split not in (splits := config.Tokens.model_fields):
+        raise SaeflowError(
+            f"corpus write: there is no split '{split}'; there are {', '.join(splits)}"
+        )
     corpus = options.parsed(config.Corpus, settings)
     if corpus.kind == "tales":
         blocks = story_blocks(

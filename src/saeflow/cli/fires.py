@@ -34,6 +34,8 @@ def fires(
     reader, lm = options.open_sae(folder), options.open_model(opened.model)
     hook = opened.study.hook_of(name)
     rows = capture(lm, text, hook, exclude="bos")[hook]
+    if not len(rows.activations):
+        raise SaeflowError("fires: the text has no token; give some words")
     latents = reader.encode(rows.activations.to(lm.device)).cpu()
     largest, where = latents.max(0)
     order = largest.argsort(descending=True)[:top]

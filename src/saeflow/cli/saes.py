@@ -282,15 +282,12 @@ def summarise(
     """Gather what was measured of all SAEs in one table, those that differ in the seed alone as one
     row."""
     options.set_pools(1)
-    import json
-
     from saeflow.artifacts import read_json
     from saeflow.saes.summary import summarise_saes
     from saeflow.tables import write_table
 
-    table = summarise_saes(
-        json.loads(saes), {path.parent.name: read_json(path) for path in metrics}
-    )
+    described = options.parsed_facts(saes, "--saes")
+    table = summarise_saes(described, {path.parent.name: read_json(path) for path in metrics})
     for path in (output, output.with_suffix(".csv")):
         write_table(path, table)
 

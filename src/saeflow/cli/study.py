@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +42,7 @@ def record(
     from saeflow.describe.study import record_of
     from saeflow.kinds import check_any_study
 
-    values = check_any_study(json.loads(study), "--study")
+    values = check_any_study(options.parsed_facts(study, "--study"), "--study")
     text = yaml.safe_dump(values.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     with sealed(config) as temporary:
         temporary.write_text(f"# {seals.BLANK}\n{text}", encoding="utf-8")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from saeflow.artifacts import read_json, read_object
 from saeflow.config.gguf_header import hugging_face_config, is_gguf
 from saeflow.errors import SaeflowError
+from saeflow.seals import refuse_pointer
+from saeflow.tensors import read_headers
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Model
@@ -113,15 +115,53 @@ def fault_of_config(config: Mapping[str, Any]) -> str | None:
 
 
 def fault_of_weights(directory: Path) -> str | None:
-    """The same of the weights alone."""
-    held = any(directory.glob(f"*{WEIGHTS}"))
-    return None if held else f"has no weights in {WEIGHTS} files; convert the checkpoint first"
+    """The same of the weights alone: of files that are there, their headers."""
+    if not any(directory.glob(f"*{WEIGHTS}")):
+        return f"has no weights in {WEIGHTS} files; convert the checkpoint first"
+    names = _shards(directory / f"model{WEIGHTS}.index.json") or [f"model{WEIGHTS}"]
+    files = [directory / name for name in names]
+    if len(files) > 1 and (absent := [file.name for file in files if not file.is_file()]):
+        return f"lacks {', '.join(absent)}, which its index names; fetch the checkpoint again"
+    for file in files:
+        try:
+            if file.is_file() and file.stat().st_size:
+                read_headers(file)
+        except SaeflowError as error:
+            return str(error).removeprefix(f"{directory}/")
+    return None
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that a checkpoint's weights lie in, where they are several."""
+    try:
+        named = read_object(index).get("weight_map")
+    except (SaeflowError, OSError, ValueError):  # the job that loads the model tells what is wrong
+        return []
+    return sorted(set(map(str, named.values()))) if isinstance(named, dict) else []
 
 
 def fault_of_tokenizer(directory: Path) -> str | None:
-    """The same of the tokenizer alone."""
-    held = any((directory / name).is_file() for name in TOKENIZER_FILES)
-    return None if held else "has no tokenizer; put its tokenizer.json there"
+    """The same of the tokenizer alone: of a tokenizer.json, whether it is whole."""
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        return "has no tokenizer; put its tokenizer.json there"
+    file = directory / "tokenizer.json"
+    if not file.is_file():
+        return None
+    try:
+        refuse_pointer(file)
+    except SaeflowError as error:
+        return str(error).removeprefix(f"{directory}/")
+    # Tokenizers may be tens of megabytes: one that is cut short lacks its last brace.
+    with open(file, "rb") as opened:
+        first = opened.read(64).lstrip()[:1]
+        opened.seek(max(0, file.stat().st_size - 64))
+        last = opened.read().rstrip()[-1:]
+    whole = first == b"{" and last == b"}"
+    return (
+        None
+        if whole
+        else ("its tokenizer.json cannot be read (no JSON mapping, or cut short); fetch it again")
+    )
 
 
 def _config_at(directory: Path) -> Any:

@@ -40,9 +40,9 @@ contradict each other are refused, each with one line that names the key and the
 
 Four things to know about the values. Text is never taken for a number: write `3.0e-4`, since YAML
 reads `3e-4` as text. `null` means none, and undoes a key of an earlier file (`train: null`). In
-paths of this machine `${NAME}` is replaced by the environment variable. Threads,
-devices and batch sizes of a machine are no part of a study: they are set by Snakemake's options and
-profiles.
+paths of this machine `${NAME}` is replaced by the environment variable, and `~/` at the beginning
+by the home folder. Threads, devices and batch sizes of a machine are no part of a study: they are
+set by Snakemake's options and profiles.
 """
 KIND_OPENING = """\
 A config with `kind: {kind}` has these keys, closed as the others are.

@@ -370,6 +370,20 @@ def widths_of(path: Path, named: str = "auto") -> Widths:
     return Widths(width_or_none(files.reads), width_or_none(files.writes or files.reads))
 
 
+def saelens_place(path: Path, named: str = "auto") -> tuple[str, str]:
+    """Where an SAE of SAELens says that it was trained, and on which model; "" where it says
+    nothing, or is of another format."""
+    try:
+        if not path.exists() or sae_format(path, named) != "saelens":
+            return "", ""
+        config = read_json(folder_of(path) / "cfg.json")
+        fields = {**config, **config["metadata"]} if "metadata" in config else config
+    except (SaeflowError, TypeError):  # told by those that look at the files alone
+        return "", ""
+    said = fields.get("hook_name") or fields.get("hook_point") or ""
+    return str(said), str(fields.get("model_name") or "")
+
+
 def cached_sae(published: Published) -> Path | None:
     """The folder or file of an SAE of a hub in the hub's cache; None where it is not there."""
     from huggingface_hub import try_to_load_from_cache

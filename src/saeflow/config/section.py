@@ -155,7 +155,8 @@ def _fits(path: str) -> str:
 
 
 def _from_environment(path: Any) -> Any:
-    """A path with ``${NAME}`` replaced by the environment's variable."""
+    """A path with ``${NAME}`` replaced by the environment's variable, and a leading ``~`` by the
+    home, as a shell does."""
 
     def value_of(match: re.Match[str]) -> str:
         if value := os.environ.get(match[1]):
@@ -165,7 +166,10 @@ def _from_environment(path: Any) -> Any:
             "instead"
         )
 
-    return re.sub(r"\$\{(\w+)\}", value_of, path) if isinstance(path, str) else path
+    if not isinstance(path, str):
+        return path
+    path = re.sub(r"\$\{(\w+)\}", value_of, path)
+    return os.path.expanduser(path) if path.startswith("~/") else path
 
 
 def _without_wildcards(path: str) -> str:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saeflow.artifacts import read_json
 from saeflow.errors import SaeflowError
 
+if TYPE_CHECKING:
+    import polars as pl
+
 LONGEST_VALUE = 300
+LONGEST_CELL = 90
+WIDEST_TABLE = 120
+"""Characters; a table whose lines would be longer is shown row by row."""
 
 
 def describe(path: Path) -> list[str]:
@@ -55,15 +61,28 @@ def first_rows(path: Path, count: int) -> list[str]:
 def _table(path: Path, count: int) -> list[str]:
     import polars as pl
 
+    table = pl.scan_parquet(path).head(count).collect()
     with pl.Config(
         tbl_cols=-1,
         tbl_rows=count,
-        tbl_width_chars=120,
+        tbl_width_chars=10_000,
         fmt_str_lengths=40,
         tbl_hide_dataframe_shape=True,
         tbl_hide_column_data_types=True,
     ):
-        return str(pl.scan_parquet(path).head(count).collect()).splitlines()
+        lines = str(table).splitlines()
+    return lines if len(lines[0]) <= WIDEST_TABLE else list(_row_by_row(table))
+
+
+def _row_by_row(table: pl.DataFrame) -> Iterator[str]:
+    """A line for each cell: in one line, columns of two letters would tell nobody anything."""
+    widest = max(map(len, table.columns))
+    for number, row in enumerate(table.iter_rows(named=True)):
+        yield f"row {number}"
+        for name, value in row.items():
+            text = f"{value:.6g}" if isinstance(value, float) else repr(value)
+            cut = text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]} …"
+            yield f"  {name:<{widest}}  {'' if value is None else cut}".rstrip()
 
 
 def _texts(path: Path, study: Path, count: int) -> list[str]:

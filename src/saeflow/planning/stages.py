@@ -12,11 +12,13 @@ from saeflow.config.gguf_header import is_gguf
 from saeflow.config.locations import SAE_FILES, fetches, filled, location
 from saeflow.config.prompting import why_no_messages
 from saeflow.config.reading import read_pairs
+from saeflow.config.sae_files import saelens_place
 from saeflow.config.sections import Core, Fetchable, ModelTraining
 from saeflow.config.shipped import shipped_or_own
 from saeflow.counting import counted
 from saeflow.errors import SaeflowError
 from saeflow.figures.figure import figures_of
+from saeflow.models.places import canonical_hook, hooks_at
 from saeflow.planning.shape import ModelShape
 from saeflow.planning.work import BYTES, Need, Scope, StagePlan
 
@@ -203,7 +205,23 @@ def needs(study: Core, root: Path) -> list[Need]:
         for name, sae in study.saes.items()
         if sae.path
     ]
+    _look_at_saes(study)
     return [*outside, *needs_of_saes(study), *needs_of_analyses(study)]
+
+
+def _look_at_saes(study: Core) -> None:
+    """Raise what the job that imports an SAE would tell of the place that it was trained at, as far
+    as its config alone names that."""
+    for name, sae in study.saes.items():
+        if not sae.path or sae.kind == "crosscoder":
+            continue
+        said, model = saelens_place(Path(sae.path), sae.format)
+        hook, hooks = study.hook_of(name), hooks_at(said, model)
+        if hooks is not None and canonical_hook(hook, model) not in hooks:
+            raise SaeflowError(
+                f"saes.{name}.path: {sae.path} reads {said}, not {hook}; correct its hook "
+                f"(saes.{name}.hook)"
+            )
 
 
 def _look_at_text(study: Core) -> None:

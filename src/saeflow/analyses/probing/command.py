@@ -145,12 +145,10 @@ def summarise(
     """Write means over seeds, differences across sets, the quiver, what probes rest on, and scores
     of SAEs."""
     options.set_pools(1)
-    import json
-
     from saeflow.analyses.probing.quality import LeastKnown, controls_of, write_scores
     from saeflow.analyses.probing.tables import write_summaries
 
-    hook_of, described = options.named_values(places), json.loads(saes)
+    hook_of, described = options.named_values(places), options.parsed_facts(saes, "--saes")
     probed = {name: described[name] for name in hook_of}
     chosen = options.parsed(Comparison, settings)
     write_summaries(output, results, bases, chosen, seed, controls_of(probed))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saeflow.analyses.effects.cost import in_sae
+from saeflow.analyses.steering.goal_files import read_goal_of
 from saeflow.analyses.steering.settings import Steering
 from saeflow.config import read_questions
 from saeflow.config.shipped import shipped_or_own
 from saeflow.counting import counted
-from saeflow.judging.goals import names_like, read_goal_for
+from saeflow.judging.goals import names_like
 from saeflow.planning.work import Need, Scope, StagePlan, key_needs
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def needs(study: Study, own: Steering) -> list[Need]:
     outside = []
     for name, file in files.items():
         if file.is_file():
-            read_goal_for(own.judge, file)
+            read_goal_of(study, own, file)
         near = names_like(name, directory)
         outside.append(Need("steering.goals", str(file), file.is_file(), meant=near))
     outside += key_needs(study.calls, own.judge.traits.is_hosted)

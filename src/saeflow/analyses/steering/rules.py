@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.analyses import Study
+from saeflow.analyses.steering.goal_files import read_goal_of
 from saeflow.analyses.steering.methods import PLANTED, method_of
 from saeflow.analyses.steering.settings import Steering
 from saeflow.config import read_questions
-from saeflow.judging.goals import read_goal_for
 from saeflow.workflow import Workflow, digest
 
 
@@ -26,7 +26,8 @@ class GoalFiles:
         goals = steering.goals
         self._files = {name: flow.sought(goals.directory, f"{name}.yaml") for name in goals.names}
         self._goals = {
-            name: read_goal_for(steering.judge, Path(file)) for name, file in self._files.items()
+            name: read_goal_of(flow.study, steering, Path(file))
+            for name, file in self._files.items()
         }
         self._prompting = steering.prompting
         named = steering.capability and steering.capability.questions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,14 +73,15 @@ def steer(
 
     if sum((vector is not None, goal is not None, latent is not None)) != 1:
         raise SaeflowError("steer: give one of --goal with --method, --latent, or --vector")
-    if goal is not None and method is None:
-        raise SaeflowError("steer: --goal needs --method; see the folders of steering/<goal>")
+    if scale is not None and not math.isfinite(scale):
+        raise SaeflowError(f"steer: --scale {scale:g} is no finite number")
     folder = study or (_around(vector) if vector else only_study())
     opened = FinishedStudy.read(folder) if folder else None
     if opened and latent is not None:
         loaded = _of_latent(opened, sae or opened.study.target_sae, latent)
     elif opened and goal is not None:
-        loaded = load_vector(_there(opened.file(f"steering/{goal}/{method}/vector.safetensors")))
+        named = f"steering/{goal}/{method or 'none'}/vector.safetensors"
+        loaded = load_vector(_there(opened.file(named), method))
     else:
         assert vector
         loaded = load_vector(vector)
@@ -123,15 +125,18 @@ def _around(vector: Path) -> Path | None:
     return next((root for root in above if (root / "config.yaml").is_file()), None)
 
 
-def _there(file: Path) -> Path:
-    """A ``steering/<goal>/<method>/vector.safetensors`` that is there."""
-    if not file.is_file():
-        method, goal, steering = file.parent, file.parents[1], file.parents[2]
+def _there(file: Path, method: str | None) -> Path:
+    """A ``steering/<goal>/<method>/vector.safetensors`` that is there, of a method that is
+    named."""
+    if not method or not file.is_file():
+        goal, steering = file.parents[1], file.parents[2]
         beside = sorted(path.parent for path in steering.glob("*/*/vector.safetensors"))
         methods = ", ".join(path.name for path in beside if path.parent == goal)
         goals = ", ".join(sorted({path.parent.name for path in beside}))
-        if methods:
-            offered = f"of goal '{goal.name}' there is no method '{method.name}'; it has {methods}"
+        if methods and not method:
+            offered = f"--goal needs --method; goal '{goal.name}' has {methods}"
+        elif methods:
+            offered = f"of goal '{goal.name}' there is no method '{method}'; it has {methods}"
         elif goals:
             offered = f"there is no goal '{goal.name}'; the study has {goals}"
         else:
