@@ -52,10 +52,13 @@ def test_the_first_look_runs_offline_and_shows_what_the_page_says(tmp_path: Path
         next(shown(cell) for cell in code_cells(copy) if word in cell.source)
         for word in ("planted_recovery(", "top_examples(", "sf.steer(")
     )
-    assert planted.index("french") < planted.index("conspiracy")
-    assert len(re.findall(r"[Ll]es|une|est|livre", places)) >= 3
+    # which latents and texts stand there, a processor's rounding decides; that they are French, not
+    assert re.findall(r"^│ (\w+) +┆ \d", planted, re.MULTILINE)[0] == "french"
+    french = re.compile(
+        r"\b(?:le|la|les|une?|est|cette|mon|ma|très|chapeau|maison|livre)\b", re.IGNORECASE
+    )
+    assert sum(bool(french.search(line)) for line in places.splitlines()) >= 4
     unsteered, _, by_contrast = steered.partition("caa")
-    french = re.compile(r"\b(?:le|la|les|une|est|très|chapeau|maison|livre)\b")
     first = "\n".join(line for line in unsteered.splitlines() if "  0.0" in line)
     last = "\n".join(line for line in by_contrast.splitlines() if "  0.0" not in line)
     assert len(french.findall(last)) > len(french.findall(first))
