@@ -362,13 +362,19 @@ class Workflow(ABC, Generic[S]):
         declare its settings to all jobs, also to those of an earlier Snakemake that was killed.
 
         Raises:
-            WorkflowError: another process holds it, or something else lies in the place of one of
-                its folders.
+            WorkflowError: another process holds it, something else lies in the place of one of
+                its folders, or nothing can be written there.
         """
         folder = f"results/{self.study.study}"
         self._refuse_what_is_no_folder()
-        os.makedirs(folder, exist_ok=True)
-        self._held = open(f"{folder}/.claim", "a")  # noqa: SIM115 - as long as this process lives
+        try:
+            os.makedirs(folder, exist_ok=True)
+            self._held = open(f"{folder}/.claim", "a")  # noqa: SIM115 - while this process lives
+        except OSError as error:
+            raise WorkflowError(
+                f"{os.path.realpath(folder)}: cannot be written ({error.strerror}); make it "
+                "writable, or work elsewhere with --directory"
+            ) from None
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

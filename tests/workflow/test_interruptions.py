@@ -119,3 +119,13 @@ def test_what_lies_in_the_place_of_a_folder_is_named_and_left_alone(workflow, fo
     assert f"{folder}: is no folder" in said
     assert "Traceback" not in said
     assert place.read_text() == "of the user"
+
+
+def test_results_that_cannot_be_written_are_told_in_one_sentence(workflow):
+    (workflow.directory / "results").symlink_to("/proc")  # nobody makes folders there, nor root
+    failed = workflow.attempt("results/tiny/config.yaml")
+    said = failed.stdout + failed.stderr
+    assert failed.returncode == 1
+    assert "/proc/tiny: cannot be written (" in said
+    assert "work elsewhere with --directory" in said
+    assert "Traceback" not in said
