@@ -137,7 +137,7 @@ def measure_maia2(
             )
             means = (
                 loss[here, other].mean(),
-                *gain,
+                *cells(gain),
                 illegal[here, other].mean(),
                 *blind[here].mean(axis=0),
             )
