@@ -26,6 +26,7 @@ from saeflow.analyses.steering.io import (
     load_choice,
     load_contrast,
     load_vector,
+    load_vectors,
     save_choices,
     save_contrast,
     save_vector,
@@ -40,7 +41,7 @@ from saeflow.analyses.steering.methods import BUILDING, Method
 from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
 from saeflow.analyses.steering.settings import Completions, Fgaa, Pursuit
 from saeflow.analyses.steering.vectors import BUILDERS, VectorInputs, build_vector
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 from saeflow.models.running import capture
 from saeflow.saes.subject import Subject
 from saeflow.tables import read_table, write_table
@@ -443,6 +444,27 @@ def test_the_contrast_and_the_norm_of_a_vector_are_read_back(tmp_path: Path) -> 
     for metadata, norm in (({"norm": 2.5}, 2.5), ({}, 1.0)):
         save_vector(tmp_path / "v", SteeringVector(unit_rows(1)[0], metadata))
         assert load_vector(tmp_path / "v").norm == norm
+
+
+def test_a_vector_in_the_place_of_another_is_named_before_a_text_is_written(
+    tmp_path: Path,
+) -> None:
+    def written(folder: str, **metadata: str) -> Path:
+        path = tmp_path / "love" / folder / "vector.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_vector(path, SteeringVector(unit_rows(1)[0], {"hook": HOOK, **metadata}))
+        return path
+
+    own = [written(name, goal="love", method=name) for name in ("caa", "sae", "pinverse")]
+    assert [vector.method for vector in load_vectors([*own, written("theirs")])][3] == ""
+    for metadata in ({"goal": "london", "method": "caa"}, {"goal": "love", "method": "sae"}):
+        written("caa", **metadata)
+        with pytest.raises(DamagedError) as caught:
+            load_vectors(own)
+        assert caught.value.remade == [own[0]]
+        assert f"is the vector of goal {metadata['goal']!r} by {metadata['method']!r}, in the " in (
+            str(caught.value)
+        )
 
 
 @pytest.mark.parametrize(

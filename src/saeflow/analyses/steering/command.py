@@ -156,7 +156,7 @@ def complete(
     options.use_device(threads)
     from saeflow.analyses.steering.completions import absolute_scales
     from saeflow.analyses.steering.completions import complete as completed
-    from saeflow.analyses.steering.io import load_vector
+    from saeflow.analyses.steering.io import load_vectors
     from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
     from saeflow.parts import Parts
     from saeflow.tables import write_table
@@ -165,8 +165,7 @@ def complete(
     lm, mean_norm = options.open_model(model, dtype), options.open_store(manifest).mean_norm
     code = ("analyses/steering/completions.py",)
     kept = Parts(parts, "completions", code, model, chosen, seed, dtype, decode)
-    for file in vectors:
-        loaded = load_vector(file)
+    for file, loaded in zip(vectors, load_vectors(vectors), strict=True):
         scales = absolute_scales(chosen, mean_norm, loaded.norm)
         make = partial(
             completed,
@@ -215,7 +214,7 @@ def side_effects(
         measure_in_batches_that_fit,
         unit_vectors,
     )
-    from saeflow.analyses.steering.io import load_vector
+    from saeflow.analyses.steering.io import load_vectors
     from saeflow.analyses.steering.side_effects import MEASURED_SCHEMA, measured_effects
     from saeflow.analyses.steering.side_effects import side_effects as table_of
     from saeflow.parts import Parts
@@ -234,7 +233,7 @@ def side_effects(
         batch_rows=unsteered.batch_rows,
     )
     width = experiment.subject.lm.d_model
-    loaded = [load_vector(path) for path in vectors]
+    loaded = load_vectors(vectors)
     stacked = unit_vectors(torch.stack([each.of_width(width) for each in loaded]), width)
     code = ("analyses/effects", "analyses/steering/side_effects.py")
     made_with = model, sae, corpus, baseline, experiment.settings, experiment.mean_norm

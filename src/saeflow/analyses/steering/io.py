@@ -158,6 +158,27 @@ def load_vector(path: Path) -> SteeringVector:
     return SteeringVector(vector.float(), metadata)
 
 
+def load_vectors(paths: Sequence[Path]) -> list[SteeringVector]:
+    """Read the vectors of one goal, each in a folder called as its method.
+
+    Raises:
+        SaeflowError: as `load_vector`; or a vector is by another method than its folder says, or
+            for another goal than most.
+    """
+    vectors = [load_vector(path) for path in paths]
+    goals = [vector.goal for vector in vectors if vector.goal]
+    usual = max(goals, key=goals.count, default="")
+    for path, vector in zip(paths, vectors, strict=True):
+        method = Path(path).absolute().parent.name
+        if vector.method not in ("", method) or vector.goal not in ("", usual):
+            raise DamagedError(
+                f"{path}: is the vector of goal {vector.goal!r} by {vector.method!r}, in the place "
+                f"of that of {usual!r} by {method!r}",
+                [path],
+            )
+    return vectors
+
+
 def read_steered(completions: Path, vector: Path) -> tuple[pl.DataFrame, SteeringVector]:
     """Read completions and the vector that they were written with.
 

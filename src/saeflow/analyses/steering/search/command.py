@@ -50,7 +50,7 @@ def search(
     import polars as pl
     import torch
 
-    from saeflow.analyses.steering.io import load_vector, save_vector
+    from saeflow.analyses.steering.io import load_vectors, save_vector
     from saeflow.analyses.steering.schemas import SEARCHED_SCHEMA
     from saeflow.analyses.steering.search.candidates import (
         LayerVectors,
@@ -83,7 +83,7 @@ def search(
         caa_positions,
         seed,
     )
-    built[hook] = [load_vector(file) for file in vectors]
+    built[hook] = load_vectors(vectors)
     code = ("analyses/steering/completions.py", "analyses/steering/search/candidates.py")
     kept = Parts(parts, "search", code, model, written, seed, dtype, decode)
     moved = Parts(
