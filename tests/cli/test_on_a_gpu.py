@@ -25,6 +25,9 @@ from studies import changed, study_config
 from saeflow import devices
 from saeflow.cli.main import app
 
+# Every job of a study twice, operation by operation: twenty minutes where other work runs beside it.
+pytestmark = pytest.mark.timeout(3600)
+
 # Draws of texts and steps of trainings part where two sums differ in the last bit.
 ALIKE = 0.95
 LANGUAGE, CHESS = study_config("on-a-gpu"), study_config("chess-on-a-gpu")
