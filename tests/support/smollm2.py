@@ -31,7 +31,7 @@ def cached_files() -> tuple[Path, Path]:
     folder = Path(os.environ.get("SAEFLOW_TEST_CACHE") or usual) / "smollm2"
     package = study().model.package
     assert package
-    file, checkpoint = folder / Path(package.file).name, folder / "checkpoint"
+    file, checkpoint = folder / package.place, folder / "checkpoint"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not file.is_file():
