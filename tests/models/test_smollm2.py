@@ -20,7 +20,7 @@ from saeflow.models.running import logits, token_losses
 from saeflow.notebook.saes import train_sae
 from saeflow.seeds import row_keys
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from saeflow.kinds import read_any_study
 from saeflow.models.language_model import load_to_train
 from saeflow.models.tuning import split_pairs, tune_model
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 asked_prompts = test_prompts  # pytest takes the name for a test's
 del test_prompts
 LAYER, POSITION = 16, "template[-1]"

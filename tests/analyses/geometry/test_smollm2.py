@@ -11,7 +11,7 @@ from saeflow.analyses.geometry.reading import read_words
 from saeflow.analyses.geometry.settings import WordGroup
 from saeflow.models.language_model import LanguageModel, load_model
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 HOOK = "blocks.12.hook_resid_post"
 
 

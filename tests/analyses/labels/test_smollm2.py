@@ -17,7 +17,7 @@ from saeflow.config.sections import Message
 from saeflow.models.language_model import LanguageModel, load_model
 from saeflow.models.running import capture, unembed
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 KINDS = {
     "dog": "animal",
