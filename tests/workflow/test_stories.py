@@ -15,6 +15,7 @@ TEXT = DATA / "tinystories" / "tinystories_jlens_1000.jsonl"
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(
         not (MODEL.is_dir() and TEXT.is_file()), reason=f"no trained model and stories in {DATA}"
     ),
