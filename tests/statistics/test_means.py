@@ -10,11 +10,14 @@ import pytest
 from scipy import stats
 
 from saeflow.analyses.steering.resampling import Means, bootstrap_weights, means
+from saeflow.statistics.clusters import POSITIVE, Resampling
 from saeflow.statistics.means import (
+    as_wide_as_students,
     interval,
     mean_draws,
     random_weights,
     seen_draws,
+    seen_weights,
 )
 
 LEVEL = 0.95
@@ -153,3 +156,27 @@ def test_draws_of_what_was_seen_are_weighted_means_and_counts_are_resamples() ->
         shares = weights[:, :-1][:, seen]
         expected = shares @ values[group, seen] / shares.sum(axis=1)
         assert seen_draws(values, weights)[:, group] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 8, 20])
+def test_intervals_without_bounds_hold_the_mean_of_few_units_as_student_s_do(n: int) -> None:
+    rng = np.random.default_rng(n)
+    values = rng.normal(size=(STUDIES, n))
+    draws = seen_weights(n, 1000, rng) @ values.T
+    wide = as_wide_as_students(draws, values.mean(axis=1), n, LEVEL)
+    assert held(np.stack([wide, wide]), 0) == pytest.approx(LEVEL, abs=0.02)
+    assert held(np.stack([draws, draws]), 0) < 0.945  # 0.50, 0.66, 0.77, 0.87, 0.94
+    low, high = interval(np.stack([wide, wide]), LEVEL)
+    student = stats.t.interval(LEVEL, n - 1, values.mean(1), stats.sem(values, axis=1))
+    assert np.mean(high - low) == pytest.approx(np.mean(student[1] - student[0]), rel=0.2)
+
+
+def test_a_loss_is_not_said_to_be_below_zero_and_one_unit_says_nothing() -> None:
+    losses = np.array([0.1, 2.0, 0.2])
+    resampling = Resampling(np.arange(3), 1000, LEVEL, np.random.default_rng(0))
+    assert resampling.mean(losses).low < 0
+    mean = resampling.mean(losses, POSITIVE)
+    assert (mean.low, mean.high) == (0.0, resampling.mean(losses).high)
+    assert np.isnan(as_wide_as_students(np.zeros((5, 2)), np.zeros(2), np.array([1, 2]), LEVEL))[
+        :, 0
+    ].all()

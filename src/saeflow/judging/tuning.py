@@ -18,7 +18,7 @@ from saeflow.models.chat import continuation_text
 from saeflow.models.evaluation import block_losses
 from saeflow.models.tuning import answer_loss, answered, split_pairs
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.clusters import SHARE, Mean, Resampling, cells
+from saeflow.statistics.clusters import POSITIVE, SHARE, Mean, Resampling, cells
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -82,9 +82,9 @@ def tuning_rows(
             own = labels == label
             if settings.phrases:
                 yield "phrases", label, _mean(said[own], seed, SHARE), int(own.sum())
-            yield "answer_loss", label, _mean(losses[own], seed), int(own.sum())
+            yield "answer_loss", label, _mean(losses[own], seed, POSITIVE), int(own.sum())
         of_blocks = block_losses(lm, blocks).mean(axis=1)
-        yield "text_loss", None, _mean(of_blocks, seed), len(of_blocks)
+        yield "text_loss", None, _mean(of_blocks, seed, POSITIVE), len(of_blocks)
 
     return pl.DataFrame(
         [(name, measure, label, *cells(mean), n) for measure, label, mean, n in measured()],
@@ -93,6 +93,6 @@ def tuning_rows(
     )
 
 
-def _mean(values: np.ndarray, seed: int, bounds: tuple[float, float] | None = None) -> Mean:
+def _mean(values: np.ndarray, seed: int, bounds: tuple[float, float]) -> Mean:
     generator = numpy_generator(seed, "tuning", "intervals")
     return Resampling(np.arange(len(values)), DRAWS, LEVEL, generator).mean(values, bounds)

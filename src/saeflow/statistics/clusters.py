@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from saeflow.statistics.means import interval, random_weights
+from saeflow.statistics.means import as_wide_as_students, interval, random_weights
 
-SHARE, CHANGE = (0.0, 1.0), (-1.0, 1.0)
-"""Between what a probability lies, and a difference of two or a correlation."""
+SHARE, CHANGE, POSITIVE = (0.0, 1.0), (-1.0, 1.0), (0.0, np.inf)
+"""Between what a probability lies, a difference of two or a correlation, and a loss or a
+divergence."""
 
 
 class Mean(NamedTuple):
@@ -53,21 +54,27 @@ class Resampling:
             values: in the order of the clusters; NaN where there is none.
             bounds: between which all values lie. The interval then counts one cluster of usual size
                 more, whose values are the lowest at the lower end and the highest at the upper end,
-                and holds for rare events and few clusters (`statistics.means`). Without, it
-                is of what was seen, and its ends are NaN where a single cluster was.
+                and holds for rare events and few clusters (`statistics.means`). Without, or
+                where there is no highest value, it is of what was seen, as wide as Student's, and
+                NaN where a single cluster was.
         """
         present = ~np.isnan(values)
         if not present.any():
             return Mean(np.nan, np.nan, np.nan)
         sums = np.bincount(self._which, np.where(present, values, 0), self._n)
         counts = np.bincount(self._which, present, self._n)
-        unseen = self._unseen * counts[counts > 0].mean() if bounds else np.zeros(len(self._unseen))
-        if not bounds and np.count_nonzero(counts) < 2:
-            return Mean(float(sums.sum() / counts.sum()), np.nan, np.nan)
-        ends = [self._weights @ sums + end * unseen for end in bounds or (0, 0)]
-        draws = np.stack(ends)[:, :, None] / (self._weights @ counts + unseen)[:, None]
+        value = sums.sum() / counts.sum()
+        lowest, highest = bounds or (-np.inf, np.inf)
+        if np.isfinite([lowest, highest]).all():
+            unseen = self._unseen * counts[counts > 0].mean()
+            ends = [self._weights @ sums + end * unseen for end in (lowest, highest)]
+            draws = np.stack(ends)[:, :, None] / (self._weights @ counts + unseen)[:, None]
+        else:
+            drawn = (self._weights @ sums / (self._weights @ counts))[:, None]
+            drawn = as_wide_as_students(drawn, value, int((counts > 0).sum()), self._level)
+            draws = np.stack([drawn, drawn]).clip(lowest, highest)
         low, high = interval(draws, self._level)
-        return Mean(float(sums.sum() / counts.sum()), float(low[0]), float(high[0]))
+        return Mean(float(value), float(low[0]), float(high[0]))
 
 
 def cells(mean: Mean) -> list[float | None]:

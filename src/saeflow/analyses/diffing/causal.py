@@ -37,7 +37,7 @@ from saeflow.models.running import clean_and_again, final_states, position_chunk
 from saeflow.saes.comparison import Seen
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.seeds import numpy_generator, torch_generator
-from saeflow.statistics.means import seen_weights
+from saeflow.statistics.means import as_wide_as_students, interval, seen_weights
 
 CAUSAL = {
     "model": pl.String,
@@ -340,22 +340,27 @@ def _table(
     """Means over units (blocks, or groups of prompts), which are resampled."""
     generator = numpy_generator(seed, "diffing", "causal")
     weights = seen_weights(len(counts), resampled.draws, generator)
-    tails = (1 - resampled.level) / 2, (1 + resampled.level) / 2
     pooled: dict[tuple[str, str | None, int], list[Float64[np.ndarray, " units"]]] = {}
     for difference, own in zip(tried, sums, strict=True):
         pooled.setdefault(difference.key, []).append(own)
     nothing = sums[0]
 
+    def ratio(
+        over: Float64[np.ndarray, " units"], under: Float64[np.ndarray, " units"]
+    ) -> tuple[float, float, float]:
+        value = over.sum() / under.sum()
+        drawn = (weights @ over / (weights @ under))[:, None]
+        drawn = as_wide_as_students(drawn, value, len(counts), resampled.level)
+        low, high = interval(np.stack([drawn, drawn]), resampled.level)
+        return float(value), float(low[0]), float(high[0])
+
     def rows() -> Iterator[tuple[object, ...]]:
         for key, draws in pooled.items():
             own = np.mean(draws, axis=0)
-            kl = own.sum() / counts.sum()
-            kl_ends = np.quantile((weights @ own) / (weights @ counts), tails)
             share: tuple[float | None, ...] = (None, None, None)
             if nothing.sum() > 0 and key[0] not in OF_THE_BASE:
-                ends = np.quantile(1 - (weights @ own) / (weights @ nothing), tails)
-                share = (float(1 - own.sum() / nothing.sum()), float(ends[0]), float(ends[1]))
-            yield (*named, *key, float(kl), *map(float, kl_ends), *share, len(counts))
+                share = ratio(nothing - own, nothing)
+            yield (*named, *key, *ratio(own, counts), *share, len(counts))
 
     table = pl.DataFrame(list(rows()), schema=CAUSAL, orient="row")
     return table.with_columns(pl.selectors.float().fill_nan(None))

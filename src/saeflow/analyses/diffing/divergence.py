@@ -18,7 +18,7 @@ from saeflow.models.running import final_states, position_chunks, unembed
 from saeflow.models.vocabulary import vocabulary
 from saeflow.saes.evaluation import blocks_per_pass
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.clusters import Resampling, cells
+from saeflow.statistics.clusters import POSITIVE, Resampling, cells
 
 DIVERGENCE = {
     "measure": pl.String,
@@ -110,7 +110,7 @@ def measure_divergence(
             if position is not None:
                 own[:, position] = values[:, position]
             if count := int((~np.isnan(own)).sum()):
-                rows.append((name, position, *cells(resampling.mean(own.ravel())), count))
+                rows.append((name, position, *cells(resampling.mean(own.ravel(), POSITIVE)), count))
     return Divergence(
         pl.DataFrame(rows, schema=DIVERGENCE, orient="row"),
         _largest(text, measured[0], settings.tokens, size),

@@ -24,7 +24,7 @@ from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import final_states, padded, unembed
 from saeflow.saes.comparison import Seen
 from saeflow.seeds import numpy_generator, torch_generator
-from saeflow.statistics.clusters import Resampling, cells
+from saeflow.statistics.clusters import POSITIVE, Resampling, cells
 
 CONTINUATIONS = {
     "model": pl.String,
@@ -169,9 +169,9 @@ def summarise(table: pl.DataFrame, resampled: Classes, seed: int) -> pl.DataFram
         generator = numpy_generator(seed, "diffing", "continuations")
         clusters = own["prompt"].to_numpy().astype(np.int64)
         resampling = Resampling(clusters, resampled.draws, resampled.level, generator)
-        for measure in ("evidence", "loss_base"):
+        for measure, bounds in (("evidence", None), ("loss_base", POSITIVE)):
             values = own[measure].to_numpy().astype(float)
             if not np.isnan(values).all():
                 count = int((~np.isnan(values)).sum())
-                rows.append((*key, measure, *cells(resampling.mean(values)), count))
+                rows.append((*key, measure, *cells(resampling.mean(values, bounds)), count))
     return pl.DataFrame(rows, schema=STEERED, orient="row")

@@ -10,7 +10,7 @@ import polars as pl
 from saeflow.analyses.directions.interventions import Measured
 from saeflow.analyses.directions.settings import EditMeasures
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.clusters import SHARE, Resampling, cells
+from saeflow.statistics.clusters import POSITIVE, SHARE, Resampling, cells
 
 EDITS = {
     "edit": pl.String,
@@ -23,7 +23,7 @@ EDITS = {
     "high": pl.Float64,
     "n": pl.Int32,
 }
-MEASURES = {"phrases": SHARE, "log_odds": None, "kl_first": None, "kl_token": None}
+MEASURES = {"phrases": SHARE, "log_odds": None, "kl_first": POSITIVE, "kl_token": POSITIVE}
 """Between what each lies, where it has bounds."""
 
 
@@ -93,8 +93,8 @@ def _of_text(
     )
     for key, own in joined.group_by(["edit", "kind", "scale"], maintain_order=True):
         resampling = _resampling(own["block"].to_numpy().astype(np.int64), settings, seed)
-        for measure in ("loss", "loss_increase"):
-            mean = resampling.mean(own[measure].to_numpy())
+        for measure, bounds in (("loss", POSITIVE), ("loss_increase", None)):
+            mean = resampling.mean(own[measure].to_numpy(), bounds)
             yield (*key, None, measure, *cells(mean), own["block"].n_unique())
 
 

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from saeflow.statistics.means import as_wide_as_students
+
 EXACT = 7
 """Up to so many points all orders are tried: 5,040 of seven."""
 _CHUNK = 2_048
@@ -181,8 +183,9 @@ def circle_interval(
         weights = generator.multinomial(texts, np.full(texts, 1 / texts)) / texts
         gram = np.einsum("a,b,abnm->nm", weights, weights, products, optimize=True)
         values.append(_best_share(_scores_of(gram, components), circle[None])[0])
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     own = best_plane(points.mean(axis=0), components).r2
+    drawn = as_wide_as_students(np.array(values)[:, None], np.array([own]), texts, level)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return max(0.0, float(2 * own - high)), min(1.0, float(2 * own - low))
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from saeflow.analyses.tasks.answering import Answers
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.clusters import SHARE, Mean, Resampling, columns
-from saeflow.statistics.means import interval, seen_weights
+from saeflow.statistics.clusters import POSITIVE, SHARE, Mean, Resampling, columns
+from saeflow.statistics.means import as_wide_as_students, interval, seen_weights
 
 
 class Ends(NamedTuple):
@@ -57,12 +57,14 @@ class Shares:
         gaps, gains = self._weights @ (zero - few), self._weights @ (zero - own)
         with np.errstate(divide="ignore", invalid="ignore"):
             draws = np.where(gaps > 0, gains / gaps, np.nan)[:, None]
+        value = (zero - own).mean() / (zero - few).mean()
+        draws = as_wide_as_students(draws, value, len(zero), self._level)
         low, high = interval(np.stack([draws, draws]), self._level)
-        return Mean((zero - own).mean() / (zero - few).mean(), float(low[0]), float(high[0]))
+        return Mean(value, float(low[0]), float(high[0]))
 
     def row(self, answers: Answers) -> dict[str, float | None]:
         """Loss, recovered share and accuracy as columns of a table."""
-        loss = self._resampling.mean(_array(answers.loss))
+        loss = self._resampling.mean(_array(answers.loss), POSITIVE)
         right = self._resampling.mean(_array(answers.right), SHARE)
         return {
             **columns("loss", loss),

@@ -24,7 +24,7 @@ from saeflow.analyses.steering.resampling import Means, bootstrap_weights, inter
 from saeflow.analyses.steering.search import RANDOM, UNSTEERED
 from saeflow.analyses.steering.settings import Search, Summary
 from saeflow.seeds import numpy_generator
-from saeflow.statistics.means import seen_draws
+from saeflow.statistics.means import as_wide_as_students, seen_draws
 from saeflow.tables import Schema, write_table
 
 ALL, OWN = "all", "own"
@@ -151,18 +151,22 @@ def _measure(
     seed: int,
 ) -> _Split:
     columns = paired.columns(split)
+    units = paired.units(split)
     weights = bootstrap_weights(
         len(columns),
         settings.bootstrap,
         numpy_generator(seed, "search", "bootstrap", split),
-        paired.units(split),
+        units,
         [numpy_generator(seed, "search", "unseen", split, goal) for goal in paired.unseen],
     )
     scores = paired.behaviour[:, columns], paired.coherence[:, columns]
     moved = kl[:, columns]
-    drawn = seen_draws(moved, weights)
+    seen = ~np.isnan(moved)
     with np.errstate(invalid="ignore"):
-        mean_kl = np.nansum(moved, axis=1) / (~np.isnan(moved)).sum(axis=1)
+        mean_kl = np.nansum(moved, axis=1) / seen.sum(axis=1)
+    observed = np.array([len(np.unique(units[row])) for row in seen])
+    drawn = as_wide_as_students(seen_draws(moved, weights), mean_kl, observed, settings.level)
+    drawn = drawn.clip(min=0)
     return _Split(
         means(*scores),
         means(*scores, weights, paired.unseen_of),
