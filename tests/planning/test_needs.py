@@ -190,7 +190,9 @@ def test_the_plan_ends_with_1_where_something_is_missing() -> None:
     assert "corpus.path" not in done.output
 
 
-def test_a_latent_that_the_sae_of_a_goal_lacks_is_told_before_any_job(tmp_path: Path) -> None:
+def test_latents_of_a_goal_that_the_study_s_sae_lacks_are_told_before_any_job(
+    tmp_path: Path,
+) -> None:
     goal = yaml.safe_load((ROOT / "workflow/goals/stories/animals.yaml").read_text())
     steered = study_config("minimal-text", {"effects": None})
     steered["steering"] = {
@@ -198,16 +200,21 @@ def test_a_latent_that_the_sae_of_a_goal_lacks_is_told_before_any_job(tmp_path: 
         "vectors": {"methods": ["caa", "sae"]},
         "judge": {"kind": "lexical"},
     }
-    steered["saes"] = {"main": {"train": {"d_sae": 64, "k": 4}}}
-    for latents, fault in (({63: 1.0}, None), ({63: 1.0, 64: 0.5}, "latents.main.64: SAE 'main' ")):
-        goal["latents"] = {"main": latents, "another": {500: 1.0}}
-        (tmp_path / "animals.yaml").write_text(yaml.safe_dump(goal))
+    steered["saes"] = {"chosen-2b": {"train": {"d_sae": 64, "k": 4}}}
+    for listed, fault in (
+        ({"chosen-2b": {63: 1.0}, "another": {500: 1.0}}, None),
+        ({"chosen-2b": {63: 1.0, 64: 0.5}}, r"latents.chosen-2b.64: .* has latents 0 to 63$"),
+        ({"chosen-9b": {500: 1.0}}, None),  # another study's SAE
+        ({"chozen-2b": {5: 1.0}}, "latents.chozen-2b: this study targets the SAE 'chosen-2b' and"),
+        ({"chosen-2b": {63: 1.0}, "chozen-2b": {5: 1.0}}, None),
+    ):
+        (tmp_path / "animals.yaml").write_text(yaml.safe_dump(goal | {"latents": listed}))
         for looks in (
             lambda: plan_of(check_any_study(steered), tmp_path),
             lambda: workflow_of(steered),
         ):
             if fault:
-                with pytest.raises(SaeflowError, match=rf"{fault}has latents 0 to 63$"):
+                with pytest.raises(SaeflowError, match=fault):
                     looks()
             else:
                 looks()
