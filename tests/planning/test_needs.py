@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -220,14 +221,48 @@ def test_latents_of_a_goal_that_the_study_s_sae_lacks_are_told_before_any_job(
                 looks()
 
 
-def test_an_sae_of_another_place_is_told_before_any_job(tmp_path: Path) -> None:
-    sae = {"path": str(ROOT / "tests/data/saes/saelens-standard")}
-    values = changed(SMALL, {"saes": {"main": sae}, "hook": "blocks.3.hook_resid_post"})
+@pytest.mark.parametrize(
+    ("file", "published", "reads"),
+    [
+        ("saelens-standard", "any", "blocks.3.hook_resid_post"),
+        ("llama_scope-2024", "any", "blocks.3.hook_resid_post"),
+        (
+            "gemma_scope-res",
+            "gemma-scope-2b-pt-res/layer_3/width_16k/average_l0_5",
+            "blocks.3.hook_resid_post",
+        ),
+        (
+            "gemma_scope_2-resid_post",
+            "any",
+            r"model.layers.7.output \(blocks.7.hook_resid_post\)",
+        ),
+        ("sparsify-topk", "layers.3", r"layers.3 \(blocks.3.hook_resid_post\)"),
+    ],
+)
+def test_an_sae_of_another_place_is_told_before_any_job(
+    tmp_path: Path, file: str, published: str, reads: str
+) -> None:
+    path = tmp_path / published
+    shutil.copytree(ROOT / "tests/data/saes" / file, path)
+    layer = 7 if ".7." in reads else 3
+    hook = f"blocks.{layer}.hook_resid_post"
+    values = changed(SMALL, {"saes": {"main": {"path": str(path)}}, "hook": hook})
     plan_of(check_any_study(values), tmp_path)
-    plan_of(check_any_study({**values, "hook": "blocks.4.hook_resid_pre"}), tmp_path)
+    plan_of(check_any_study({**values, "hook": f"blocks.{layer + 1}.hook_resid_pre"}), tmp_path)
     elsewhere = {**values, "hook": "blocks.2.hook_resid_post"}
-    said = r"^saes.main.path: .* reads blocks.3.hook_resid_post, not blocks.2.*\(saes.main.hook\)$"
+    said = rf"^saes.main.path: .* reads {reads}, not blocks.2.*\(saes.main.hook\)$"
     with pytest.raises(SaeflowError, match=said):
         plan_of(check_any_study(elsewhere), tmp_path)
     with pytest.raises(SaeflowError, match=said):
         workflow_of(elsewhere).everything(None)
+
+
+def test_a_transcoder_that_writes_elsewhere_is_told_before_any_job(tmp_path: Path) -> None:
+    path = tmp_path / "gemma-scope-2b-pt-transcoders/layer_3/width_16k/average_l0_5"
+    shutil.copytree(ROOT / "tests/data/saes/gemma_scope-res", path)
+    sae = {"path": str(path), "hook": "blocks.3.mlp.hook_in", "target": "blocks.3.hook_mlp_out"}
+    plan_of(check_any_study(changed(SMALL, {"saes": {"main": sae}})), tmp_path)
+    sae["target"] = "blocks.4.hook_mlp_out"
+    said = r"writes blocks.3.hook_mlp_out, not blocks.4.*; correct its target \(saes.main.target\)$"
+    with pytest.raises(SaeflowError, match=said):
+        plan_of(check_any_study(changed(SMALL, {"saes": {"main": sae}})), tmp_path)

@@ -10,8 +10,9 @@ alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from saeflow.config.hooks import OF_A_MODULE, SITES, one_name
 from saeflow.models.families import FAMILIES
@@ -213,3 +214,25 @@ def _sites_of_module(container: str, path: str, family: str | None) -> frozenset
         )
         if of_module == (module, side)
     )
+
+
+def said_elsewhere(metadata: Mapping[str, Any], names: Sequence[str], hook: str) -> str | None:
+    """The first of these names under which metadata say another place than a hook; None where all
+    agree, or say nothing that is known."""
+    model = str(metadata.get("model_name", ""))
+    for name in names:
+        said = str(metadata.get(name, ""))
+        hooks = hooks_at(said, model)
+        if hooks is not None and canonical_hook(hook, model) not in hooks:
+            return in_words(said, model)
+    return None
+
+
+def in_words(said: str, model: str) -> str:
+    """A name of a place in some model, with its hook where that is another name."""
+    hooks = hooks_at(said, model)
+    if hooks is None or canonical_hook(said, model) in hooks:
+        return said
+    if not hooks:
+        return f"{said} (no hook here)"
+    return f"{said} ({next(iter(hooks))})" if len(hooks) == 1 else said

@@ -12,13 +12,14 @@ from saeflow.config.gguf_header import is_gguf
 from saeflow.config.locations import SAE_FILES, fetches, filled, location
 from saeflow.config.prompting import why_no_messages
 from saeflow.config.reading import read_pairs
-from saeflow.config.sae_files import saelens_place
+from saeflow.config.sae_files import places_of
+from saeflow.config.sae_places import READ, WRITTEN
 from saeflow.config.sections import Core, Fetchable, ModelTraining
 from saeflow.config.shipped import shipped_or_own
 from saeflow.counting import counted
 from saeflow.errors import SaeflowError
 from saeflow.figures.figure import figures_of
-from saeflow.models.places import canonical_hook, hooks_at
+from saeflow.models.places import said_elsewhere
 from saeflow.planning.shape import ModelShape
 from saeflow.planning.work import BYTES, Need, Scope, StagePlan
 
@@ -210,18 +211,21 @@ def needs(study: Core, root: Path) -> list[Need]:
 
 
 def _look_at_saes(study: Core) -> None:
-    """Raise what the job that imports an SAE would tell of the place that it was trained at, as far
-    as its config alone names that."""
+    """Raise what the job that imports an SAE would tell of the places that it was trained at, as
+    far as its config and its folder's name tell them."""
     for name, sae in study.saes.items():
         if not sae.path or sae.kind == "crosscoder":
             continue
-        said, model = saelens_place(Path(sae.path), sae.format)
-        hook, hooks = study.hook_of(name), hooks_at(said, model)
-        if hooks is not None and canonical_hook(hook, model) not in hooks:
-            raise SaeflowError(
-                f"saes.{name}.path: {sae.path} reads {said}, not {hook}; correct its hook "
-                f"(saes.{name}.hook)"
-            )
+        said = places_of(Path(sae.path), sae.format)
+        for names, does, key, hook in (
+            (READ, "reads", "hook", study.hook_of(name)),
+            (WRITTEN, "writes", "target", sae.target),
+        ):
+            if hook and (elsewhere := said_elsewhere(said, names, hook)):
+                raise SaeflowError(
+                    f"saes.{name}.path: {sae.path} {does} {elsewhere}, not {hook}; correct its "
+                    f"{key} (saes.{name}.{key})"
+                )
 
 
 def _look_at_text(study: Core) -> None:

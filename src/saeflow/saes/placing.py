@@ -6,14 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+from saeflow.config.sae_places import READ, WRITTEN
 from saeflow.errors import SaeflowError, warn
-from saeflow.models.places import canonical_hook, hooks_at
+from saeflow.models.places import canonical_hook, hooks_at, in_words, said_elsewhere
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.sae import SAE
-
-READ, WRITTEN = ("hook_name", "hf_hook_name"), ("hook_name_out", "hf_hook_name_out")
-"""Under which names an SAE's metadata say where it was trained, in the languages of
-`saeflow.models.places`."""
 
 
 def placed(sae: SAE, hook: str, target: str | None = None) -> SAE:
@@ -37,7 +34,7 @@ def placed(sae: SAE, hook: str, target: str | None = None) -> SAE:
                 "the hook that it writes",
             )
             raise SaeflowError(
-                f"sae: is a transcoder; set its target to {_in_words(sae, str(said))} "
+                f"sae: is a transcoder; set its target to {in_words(str(said), _model(sae))} "
                 "(saes.<name>.target)"
             )
         return replace(sae, metadata=_metadata(sae, {"hook_name": hook}))
@@ -66,6 +63,10 @@ def warn_of_training(sae: SAE, models: Collection[str] = ()) -> None:
         )
 
 
+def _model(sae: SAE) -> str:
+    return str(sae.metadata.get("model_name", ""))
+
+
 def _bare(model: str) -> str:
     """A model's name without its owner, in one spelling; TransformerLens calls GPT-2
     ``gpt2-small``."""
@@ -87,25 +88,8 @@ def _metadata(sae: SAE, hooks: dict[str, str]) -> dict[str, Any]:
 
 def _check(sae: SAE, names: Sequence[str], does: str, hook: str, key: str) -> None:
     """Hold every name of the place that an SAE was trained at against the study's hook."""
-    for name in names:
-        said, model = str(sae.metadata.get(name, "")), str(sae.metadata.get("model_name", ""))
-        hooks = hooks_at(said, model)
-        if hooks is not None and canonical_hook(hook, model) not in hooks:
-            raise SaeflowError(
-                f"sae: {does} {_in_words(sae, said)}, not {hook}; correct its {key} "
-                f"(saes.<name>.{key})"
-            )
-
-
-def _in_words(sae: SAE, said: str) -> str:
-    """A name of a place, with its hook where that is another name."""
-    model = str(sae.metadata.get("model_name", ""))
-    hooks = hooks_at(said, model)
-    if hooks is None or canonical_hook(said, model) in hooks:
-        return said
-    if not hooks:
-        return f"{said} (no hook here)"
-    return f"{said} ({next(iter(hooks))})" if len(hooks) == 1 else said
+    if said := said_elsewhere(sae.metadata, names, hook):
+        raise SaeflowError(f"sae: {does} {said}, not {hook}; correct its {key} (saes.<name>.{key})")
 
 
 def with_sources(crosscoder: Crosscoder, sources: Sequence[str]) -> Crosscoder:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saeflow.config.sae_places import WRITTEN
 from saeflow.errors import SaeflowError
 from saeflow.products import linear
 
@@ -73,7 +74,7 @@ class SAE:
     @property
     def is_transcoder(self) -> bool:
         """Whether it writes another activation than the one it reads."""
-        named = self.metadata.keys() & {"hook_name_out", "hf_hook_name_out"}
+        named = self.metadata.keys() & set(WRITTEN)
         return bool(named) or self.W_skip is not None or self.d_out != self.d_model
 
     def written_hook(self, hook: str) -> str:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from saeflow.artifacts import read_json, write_json
 from saeflow.config.sae_files import NOTHING, Given, count_in
+from saeflow.config.sae_places import of_dictionary_learning
 from saeflow.errors import SaeflowError
-from saeflow.models.places import hooks_at
 from saeflow.saes.formats.crosscoder_learning import CLASSES as CROSSCODERS
 from saeflow.saes.formats.crosscoder_learning import NORMALISERS, normaliser
 from saeflow.saes.formats.folding import Weights, finished, fold_input_bias, without_input_bias
@@ -146,7 +146,9 @@ def load(directory: Path, given: Given = NOTHING) -> SAE:
     k = int(kept["k"]) if kind.architecture == "topk" else None
     if k is not None and not 0 < k <= d_sae:
         raise SaeflowError(f"{path}: asks for {k} of {d_sae} latents; get it again")
-    return finished(kind.architecture, weights, _metadata(config), k, free_rows=k is None)
+    return finished(
+        kind.architecture, weights, of_dictionary_learning(directory), k, free_rows=k is None
+    )
 
 
 def _config(directory: Path) -> dict[str, Any]:
@@ -189,20 +191,6 @@ def _shapes(kind: DictionaryClass, d_model: int, d_sae: int) -> Shapes:
         shape = of_ours.get(ours, (d_sae,))
         shapes[theirs] = shape[::-1] if theirs.endswith("weight") else shape
     return shapes
-
-
-def _metadata(config: dict[str, Any]) -> dict[str, Any]:
-    """Model and place: the module's name where it tells the layer, else the layer alone."""
-    trainer, buffer = config["trainer"], config.get("buffer")
-    place = trainer.get("submodule_name")
-    of_input = isinstance(buffer, dict) and buffer.get("io") == "in"
-    if of_input and isinstance(place, str) and "." in place:
-        place = f"{place}.input"
-    if not isinstance(place, str) or hooks_at(place) is None:
-        layer = trainer.get("layer")
-        place = f"layer_{layer}" if isinstance(layer, int) else place
-    named = {"model_name": trainer.get("lm_name"), "hf_hook_name": place}
-    return {name: value for name, value in named.items() if isinstance(value, str)}
 
 
 def _matrices(sae: SAE) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ Source: Lieberum et al. 2024, arXiv 2408.05147.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from saeflow.config.sae_files import NOTHING, Given
+from saeflow.config.sae_places import EMBEDDING, of_gemma_scope
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import Weights, finished, fold_scales
 from saeflow.saes.formats.tensors import (
@@ -26,15 +26,6 @@ from saeflow.saes.formats.tensors import (
 from saeflow.saes.sae import SAE
 
 _FILE = "params.npz"
-_REPOSITORY = re.compile(r"gemma-scope-\w+-\w+-(res|mlp|att|transcoders)$")
-_EMBEDDING = "hook_embed"
-_SITES: dict[str, tuple[str, str | None]] = {
-    "res": ("hook_resid_post", None),
-    "mlp": ("hook_mlp_out", None),
-    "att": ("attn.hook_z", None),
-    "transcoders": ("mlp.hook_in", "hook_mlp_out"),
-}
-"""Where the SAEs of a repository read, and where transcoders write."""
 
 
 def load(directory: Path, _: Given = NOTHING) -> SAE:
@@ -49,35 +40,12 @@ def load(directory: Path, _: Given = NOTHING) -> SAE:
         raise SaeflowError(
             f"{path}: holds a scaling_factor, which is not known here; get the SAE without it"
         )
-    weights, metadata = jumprelu_weights(path, tensors), _metadata(directory)
+    weights, metadata = jumprelu_weights(path, tensors), of_gemma_scope(directory)
     tell_others(path, tensors.keys() - weights.keys() - {"scaling_factor"}, tensors)
-    if metadata.get("hook_name") == _EMBEDDING:
+    if metadata.get("hook_name") == EMBEDDING:
         scale = len(weights["W_enc"]) ** -0.5
         fold_scales(weights, scale, scale)
     return finished("jumprelu", weights, metadata)
-
-
-def _metadata(directory: Path) -> dict[str, str]:
-    """What the names of the folders tell, as they were published:
-    ``gemma-scope-2b-pt-res/layer_20/width_16k/…``, or ``embedding/width_4k/…``, whose SAEs read
-    embeddings as the table has them, before Gemma multiplies them by √d_model."""
-    names = directory.resolve().parts[-6:]
-    if "embedding" in names[-3:]:
-        return {"hook_name": _EMBEDDING}
-    layer = next(
-        (match[1] for name in names if (match := re.fullmatch(r"layer_(\d+)", name))), None
-    )
-    site = next((_SITES[match[1]] for name in names if (match := _REPOSITORY.search(name))), None)
-    if layer is None:
-        return {}
-    read, written = site or (None, None)
-    named = {
-        "hf_hook_name": read and f"blocks.{layer}.{read}",
-        "hf_hook_name_out": written and f"blocks.{layer}.{written}",
-    }
-    return {name: place for name, place in named.items() if place} or {
-        "hf_hook_name": f"layer_{layer}"
-    }
 
 
 def jumprelu_weights(path: Path, tensors: Mapping[str, Tensor]) -> Weights:

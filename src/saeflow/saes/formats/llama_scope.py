@@ -21,9 +21,9 @@ from saeflow.config.sae_files import (
     NOTHING,
     Given,
     count_in,
-    llama_scope_config,
     llama_scope_latents,
 )
+from saeflow.config.sae_places import llama_scope_config, of_llama_scope
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import (
     Weights,
@@ -84,7 +84,7 @@ def load(directory: Path, given: Given = NOTHING) -> SAE:
         weights["threshold"] = torch.full_like(weights["b_enc"], measured)
     k = count_in(config, "top_k") if architecture == "topk" else None
     free = by_contribution or k is None
-    return finished(architecture, weights, _metadata(config), k, free_rows=free)
+    return finished(architecture, weights, of_llama_scope(directory), k, free_rows=free)
 
 
 def _file(directory: Path) -> Path:
@@ -232,8 +232,3 @@ def _scales(
             f"{scale:g}; correct scale (saes.<name>.scale)"
         )
     return read, written
-
-
-def _metadata(config: dict[str, Any]) -> dict[str, Any]:
-    read, written = config["hook_point_in"], config.get("hook_point_out", config["hook_point_in"])
-    return {"hook_name": read} | ({"hook_name_out": written} if written != read else {})

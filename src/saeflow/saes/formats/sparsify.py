@@ -12,6 +12,7 @@ from typing import Any
 
 from saeflow.artifacts import read_json, write_json
 from saeflow.config.sae_files import NOTHING, Given, count_in, latents_of
+from saeflow.config.sae_places import of_sparsify
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished, fold_input_bias, without_input_bias
 from saeflow.saes.formats.tensors import checked, read_named, tell_others, write_tensors
@@ -55,13 +56,9 @@ def load(directory: Path, _: Given = NOTHING) -> SAE:
     tell_others(directory, tensors.keys() - shapes.keys(), tensors)
     weights = {_NAMES[name]: tensor for name, tensor in kept.items()}
     weights["W_enc"] = weights["W_enc"].T
-    transcoder = bool(config.get("transcode", False))
-    if not transcoder:
+    if not config.get("transcode", False):
         fold_input_bias(weights, weights["b_dec"])
-    # The folder bears the name of a module; a transcoder reads its input and writes its output.
-    metadata = {"hf_hook_name": f"{directory.name}.input" if transcoder else directory.name}
-    metadata |= {"hf_hook_name_out": directory.name} if transcoder else {}
-    return finished("topk", weights, metadata, k, free_rows=False)
+    return finished("topk", weights, of_sparsify(directory), k, free_rows=False)
 
 
 def _check_function(directory: Path, config: Any) -> None:
