@@ -13,15 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saeflow.artifacts import read_json
-from saeflow.config.sae_places import (
-    llama_scope_config,
-    of_dictionary_learning,
-    of_gemma_scope,
-    of_gemma_scope_2,
-    of_llama_scope,
-    of_saelens,
-    of_sparsify,
-)
 from saeflow.config.single_file import named_weights, settings_beside, single_weights, widths
 from saeflow.errors import SaeflowError
 from saeflow.tensors import SUFFIXES, read_headers
@@ -66,7 +57,6 @@ class SAEFiles(NamedTuple):
         reads: how many numbers the activations have that such an SAE reads.
         writes: the same of what it gives, where that may be another number.
         beside: files that are read too where they are there; a star stands for anything.
-        place: where such a folder says that it was trained; None where only its weights tell.
     """
 
     names: tuple[frozenset[str], ...]
@@ -74,7 +64,6 @@ class SAEFiles(NamedTuple):
     reads: Callable[[Path], int]
     writes: Callable[[Path], int] | None = None
     beside: frozenset[str] = frozenset()
-    place: Callable[[Path], dict[str, str]] | None = None
 
 
 def count_in(config: Mapping[str, Any], name: str) -> int:
@@ -119,6 +108,13 @@ def expanded(config: Mapping[str, Any], latents: str, width: str) -> int:
     if config.get(latents):
         return count_in(config, latents)
     return _count(config[width] * config["expansion_factor"], f"{width} × expansion_factor")
+
+
+def llama_scope_config(directory: Path) -> Path:
+    """The file with an SAE's settings: Llama Scope as published first, or as its library writes
+    now."""
+    first = directory / "hyperparams.json"
+    return first if first.exists() else directory / "config.json"
 
 
 def llama_scope_latents(config: dict[str, Any]) -> int:
@@ -178,14 +174,12 @@ SAE_FORMATS: dict[str, SAEFiles] = {
         lambda directory: _in_saelens(directory, "d_in"),
         lambda directory: _in_saelens(directory, "d_out", "d_in"),
         frozenset({"activation_scaler.json"}),
-        of_saelens,
     ),
     "gemma_scope": SAEFiles(
         (frozenset({"params.npz"}),),
         _of_gemma_scope,
         lambda directory: _beside_latents(directory / "params.npz", "W_enc"),
         lambda directory: _beside_latents(directory / "params.npz", "W_dec"),
-        place=of_gemma_scope,
     ),
     "gemma_scope_2": SAEFiles(
         (frozenset({"params.safetensors"}),),
@@ -193,7 +187,6 @@ SAE_FORMATS: dict[str, SAEFiles] = {
         lambda directory: _beside_latents(directory / "params.safetensors", "w_enc", "W_enc"),
         lambda directory: _beside_latents(directory / "params.safetensors", "w_dec", "W_dec"),
         frozenset({"config.json"}),
-        of_gemma_scope_2,
     ),
     "dictionary_learning": SAEFiles(
         (frozenset({"config.json", "ae.pt"}),),
@@ -201,13 +194,11 @@ SAE_FORMATS: dict[str, SAEFiles] = {
         lambda directory: count_in(
             read_json(directory / "config.json")["trainer"], "activation_dim"
         ),
-        place=of_dictionary_learning,
     ),
     "sparsify": SAEFiles(
         (frozenset({"cfg.json", "sae.safetensors"}),),
         _of_sparsify,
         lambda directory: count_in(read_json(directory / "cfg.json"), "d_in"),
-        place=of_sparsify,
     ),
     "llama_scope": SAEFiles(
         (
@@ -218,7 +209,6 @@ SAE_FORMATS: dict[str, SAEFiles] = {
         _of_llama_scope,
         lambda directory: count_in(read_json(llama_scope_config(directory)), "d_model"),
         beside=frozenset({"checkpoints/*.safetensors", "sae_weights.safetensors"}),
-        place=of_llama_scope,
     ),
     SINGLE_FILE: SAEFiles(
         (),
@@ -378,17 +368,6 @@ def widths_of(path: Path, named: str = "auto") -> Widths:
             return None
 
     return Widths(width_or_none(files.reads), width_or_none(files.writes or files.reads))
-
-
-def places_of(path: Path, named: str = "auto") -> dict[str, str]:
-    """Where an SAE's folder says that it was trained, by the names of `config.sae_places`; empty
-    where it says nothing, is a single file, or cannot be read, which those tell that look at the
-    files."""
-    try:
-        place = SAE_FORMATS[sae_format(path, named)].place
-        return place(folder_of(path)) if place else {}
-    except (SaeflowError, AttributeError, KeyError, TypeError):
-        return {}
 
 
 def cached_sae(published: Published) -> Path | None:

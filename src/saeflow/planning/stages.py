@@ -12,8 +12,6 @@ from saeflow.config.gguf_header import is_gguf
 from saeflow.config.locations import SAE_FILES, fetches, filled, location
 from saeflow.config.prompting import why_no_messages
 from saeflow.config.reading import read_pairs
-from saeflow.config.sae_files import places_of
-from saeflow.config.sae_places import READ, WRITTEN
 from saeflow.config.sections import Core, Fetchable, ModelTraining
 from saeflow.config.shipped import shipped_or_own
 from saeflow.counting import counted
@@ -22,6 +20,7 @@ from saeflow.figures.figure import figures_of
 from saeflow.models.places import said_elsewhere
 from saeflow.planning.shape import ModelShape
 from saeflow.planning.work import BYTES, Need, Scope, StagePlan
+from saeflow.saes.named_places import READ, WRITTEN, places_of
 
 # of an SAE's training step, in encoder products: 1.2 where it is sparse, up to 6 where it is not
 DENSE_PRODUCTS = 2

@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from saeflow.config.sae_places import READ, WRITTEN
 from saeflow.errors import SaeflowError, warn
 from saeflow.models.places import canonical_hook, hooks_at, in_words, said_elsewhere
 from saeflow.saes.crosscoder import Crosscoder
+from saeflow.saes.named_places import READ, WRITTEN
 from saeflow.saes.sae import SAE
 
 

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saeflow.config.sae_places import WRITTEN
 from saeflow.errors import SaeflowError
 from saeflow.products import linear
+from saeflow.saes.named_places import WRITTEN
 
 INFERENCE_ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
 PER_TOKEN = ("layer_norm", "constant_norm_rescale")

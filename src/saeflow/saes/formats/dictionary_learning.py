@@ -12,7 +12,6 @@ from torch import Tensor
 
 from saeflow.artifacts import read_json, write_json
 from saeflow.config.sae_files import NOTHING, Given, count_in
-from saeflow.config.sae_places import of_dictionary_learning
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.crosscoder_learning import CLASSES as CROSSCODERS
 from saeflow.saes.formats.crosscoder_learning import NORMALISERS, normaliser
@@ -25,6 +24,7 @@ from saeflow.saes.formats.tensors import (
     tell_others,
     write_tensors,
 )
+from saeflow.saes.named_places import of_dictionary_learning
 from saeflow.saes.sae import SAE
 
 Shapes = dict[str, tuple[int, ...]]

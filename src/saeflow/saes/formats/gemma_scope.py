@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from saeflow.config.sae_files import NOTHING, Given
-from saeflow.config.sae_places import EMBEDDING, of_gemma_scope
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import Weights, finished, fold_scales
 from saeflow.saes.formats.tensors import (
@@ -23,6 +22,7 @@ from saeflow.saes.formats.tensors import (
     tell_others,
     write_tensors,
 )
+from saeflow.saes.named_places import EMBEDDING, of_gemma_scope
 from saeflow.saes.sae import SAE
 
 _FILE = "params.npz"

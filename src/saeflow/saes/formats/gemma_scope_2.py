@@ -7,11 +7,11 @@ from pathlib import Path
 
 from saeflow.artifacts import read_json
 from saeflow.config.sae_files import NOTHING, Given
-from saeflow.config.sae_places import of_gemma_scope_2
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished
 from saeflow.saes.formats.gemma_scope import jumprelu_weights
 from saeflow.saes.formats.tensors import checked, read_named
+from saeflow.saes.named_places import of_gemma_scope_2
 from saeflow.saes.sae import SAE
 
 

@@ -21,9 +21,9 @@ from saeflow.config.sae_files import (
     NOTHING,
     Given,
     count_in,
+    llama_scope_config,
     llama_scope_latents,
 )
-from saeflow.config.sae_places import llama_scope_config, of_llama_scope
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import (
     Weights,
@@ -33,6 +33,7 @@ from saeflow.saes.formats.folding import (
     fold_scales,
 )
 from saeflow.saes.formats.tensors import SCALER, checked, read_named, scale_beside
+from saeflow.saes.named_places import of_llama_scope
 from saeflow.saes.sae import SAE
 
 HEEDED = frozenset({"scale", "threshold"})

@@ -12,10 +12,10 @@ from typing import Any
 
 from saeflow.artifacts import read_json, write_json
 from saeflow.config.sae_files import NOTHING, Given, count_in, latents_of
-from saeflow.config.sae_places import of_sparsify
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished, fold_input_bias, without_input_bias
 from saeflow.saes.formats.tensors import checked, read_named, tell_others, write_tensors
+from saeflow.saes.named_places import of_sparsify
 from saeflow.saes.sae import SAE
 
 _NAMES = {

@@ -10,11 +10,14 @@ alone is said.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from saeflow.artifacts import read_json
+from saeflow.config.sae_files import folder_of, llama_scope_config, sae_format
+from saeflow.errors import SaeflowError
+from saeflow.models.places import hooks_at
 
 READ, WRITTEN = ("hook_name", "hf_hook_name"), ("hook_name_out", "hf_hook_name_out")
 """Names under which metadata have where an SAE reads, and where it writes."""
@@ -76,13 +79,6 @@ def of_gemma_scope_2(directory: Path) -> dict[str, str]:
     return {name: f"model.layers.{layer[1]}.{place}" for name, place in names}
 
 
-def llama_scope_config(directory: Path) -> Path:
-    """The file with an SAE's settings: Llama Scope as published first, or as its library writes
-    now."""
-    first = directory / "hyperparams.json"
-    return first if first.exists() else directory / "config.json"
-
-
 def of_llama_scope(directory: Path) -> dict[str, str]:
     """The hooks of its config."""
     config = read_json(llama_scope_config(directory))
@@ -100,8 +96,6 @@ def of_sparsify(directory: Path) -> dict[str, str]:
 
 def of_dictionary_learning(directory: Path) -> dict[str, str]:
     """Model and module of its config; the layer alone where the module's name does not tell it."""
-    from saeflow.models.places import hooks_at  # which reads the config's tables itself
-
     config = read_json(directory / "config.json")
     trainer, buffer = config["trainer"], config.get("buffer")
     place = trainer.get("submodule_name")
@@ -132,3 +126,24 @@ def _strings(**named: Any) -> dict[str, str]:
         if read in said and said[read] == said.get(written):
             del said[written]
     return said
+
+
+PLACES: Mapping[str, Callable[[Path], dict[str, str]]] = {
+    "saelens": of_saelens,
+    "gemma_scope": of_gemma_scope,
+    "gemma_scope_2": of_gemma_scope_2,
+    "llama_scope": of_llama_scope,
+    "sparsify": of_sparsify,
+    "dictionary_learning": of_dictionary_learning,
+}
+"""By format. What a single file says takes a look at its weights (`saes.formats.single_file`)."""
+
+
+def places_of(path: Path, named: str = "auto") -> dict[str, str]:
+    """Where an SAE's folder says that it was trained; empty where it says nothing, is a single
+    file, or cannot be read, which those tell that look at the files."""
+    try:
+        place = PLACES.get(sae_format(path, named))
+        return place(folder_of(path)) if place else {}
+    except (SaeflowError, AttributeError, KeyError, TypeError):
+        return {}
