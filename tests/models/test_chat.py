@@ -417,7 +417,7 @@ def test_logits_that_are_not_numbers_are_told_with_dtype_and_scale() -> None:
     broken, sound = overflowing(torch.float16, 3e6), overflowing(torch.float16, 1.0)
     advice = "is NaN or infinite; set model.dtype to bfloat16 or float32"
     with pytest.raises(
-        SaeflowError, match=rf"^steering: the logits of llama in float16, unsteered, {advice}$"
+        SaeflowError, match=rf"^steering: a logit of llama in float16, unsteered, {advice}$"
     ):
         drawn_with(broken, [0.0, 1.0])
     with pytest.raises(

@@ -72,4 +72,4 @@ class Ending:
         if not wrong.any():
             return
         smallest = 0.0 if scales is None else float(scales[wrong][scales[wrong].abs().argmin()])
-        raise not_finite(self.lm, "steering: the logits", smallest)
+        raise not_finite(self.lm, "steering: a logit", smallest)
