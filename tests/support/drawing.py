@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from typing import NamedTuple
 
 import chess_tables
@@ -10,6 +11,7 @@ import direction_tables
 import figure_tables
 import matplotlib
 import polars as pl
+from checkout import ROOT
 from matplotlib.figure import Figure as Drawing
 
 from saeflow.config.sections import Figures
@@ -30,12 +32,18 @@ class Drawn(NamedTuple):
 
 
 def tables_of(figure: Figure, goals: int = 2) -> list[pl.DataFrame]:
-    """Plausible tables of a figure, in the order in which it names them."""
+    """Plausible tables of a figure, in the order in which it names them. Those of an analysis may
+    stand beside its own tests: ``tables()`` of ``tests/analyses/<key>/figure_tables.py``."""
+    beside = (
+        runpy.run_path(str(file))["tables"]()
+        for file in sorted(ROOT.glob("tests/analyses/*/figure_tables.py"))
+    )
     made = {
         **figure_tables.tables(goals),
         **direction_tables.tables(),
         **diffing_tables.tables(),
         **chess_tables.tables(),
+        **{path: table for tables in beside for path, table in tables.items()},
     }
     return [made[path] for path in figure.tables]
 
