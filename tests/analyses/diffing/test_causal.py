@@ -105,6 +105,16 @@ def test_one_block_tells_what_is_recovered_and_no_interval() -> None:
         assert table[name].null_count() == len(table), name
 
 
+def test_two_blocks_say_of_no_divergence_that_it_is_below_zero_or_wholly_recovered_and_more() -> (
+    None
+):
+    blocks = text()._replace(tokens=text().tokens[:2])
+    asked_for = tried(latents(), SETTINGS)
+    table = measure_causes(crosscoder(), SIDES, blocks, asked_for, RESAMPLED, 0)
+    assert table["kl_low"].min() == 0
+    assert table["recovered_high"].max() == 1
+
+
 def test_everything_recovers_the_whole_to_rounding_and_nothing_recovers_none() -> None:
     assert dict(causes().schema) == CAUSAL
     assert row("none")["recovered"] == 0

@@ -37,6 +37,7 @@ from saeflow.models.running import clean_and_again, final_states, position_chunk
 from saeflow.saes.comparison import Seen
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.seeds import numpy_generator, torch_generator
+from saeflow.statistics.clusters import POSITIVE
 from saeflow.statistics.means import as_wide_as_students, interval, seen_weights
 
 CAUSAL = {
@@ -346,12 +347,14 @@ def _table(
     nothing = sums[0]
 
     def ratio(
-        over: Float64[np.ndarray, " units"], under: Float64[np.ndarray, " units"]
+        over: Float64[np.ndarray, " units"],
+        under: Float64[np.ndarray, " units"],
+        bounds: tuple[float, float],
     ) -> tuple[float, float, float]:
         value = over.sum() / under.sum()
         drawn = (weights @ over / (weights @ under))[:, None]
         drawn = as_wide_as_students(drawn, value, len(counts), resampled.level)
-        low, high = interval(np.stack([drawn, drawn]), resampled.level)
+        low, high = interval(np.stack([drawn, drawn]).clip(*bounds), resampled.level)
         return float(value), float(low[0]), float(high[0])
 
     def rows() -> Iterator[tuple[object, ...]]:
@@ -359,8 +362,8 @@ def _table(
             own = np.mean(draws, axis=0)
             share: tuple[float | None, ...] = (None, None, None)
             if nothing.sum() > 0 and key[0] not in OF_THE_BASE:
-                share = ratio(nothing - own, nothing)
-            yield (*named, *key, *ratio(own, counts), *share, len(counts))
+                share = ratio(nothing - own, nothing, (-np.inf, 1))
+            yield (*named, *key, *ratio(own, counts, POSITIVE), *share, len(counts))
 
     table = pl.DataFrame(list(rows()), schema=CAUSAL, orient="row")
     return table.with_columns(pl.selectors.float().fill_nan(None))
