@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from saeflow.statistics.means import as_wide_as_students
+from saeflow.statistics.means import as_wide_as_students, seen_weights
 
 EXACT = 7
 """Up to so many points all orders are tried: 5,040 of seven."""
@@ -161,16 +161,17 @@ def circle_interval(
     level: float,
     generator: np.random.Generator,
 ) -> tuple[float, float]:
-    """An interval of r2 over draws of the texts that points are means over.
+    """An interval of r2 over the texts that points are means over, weighed at random.
 
-    Noise of the texts lowers r2, and once more where they are drawn again: the quantiles of what
-    draws lose are therefore given back to r2, not taken from it (the basic bootstrap). Where the
-    noise of the means exceeds the circle itself, r2 and the interval are too low, never too high.
+    Noise of the texts lowers r2, and once more where they are weighed at random: the quantiles of
+    what draws lose are therefore given back to r2, not taken from it (the basic bootstrap). Where
+    the noise of the means exceeds the circle itself, r2 and the interval are too low, never too
+    high.
 
     Args:
         points: of every text.
         components: as for `best_plane`.
-        draws: of texts, with repetition.
+        draws: of weights of the texts.
         level: of the interval.
         generator: of the draws.
     """
@@ -179,8 +180,7 @@ def circle_interval(
     flat = points - points.mean(axis=1, keepdims=True)
     products = np.einsum("and,bmd->abnm", flat, flat, optimize=True)
     circle, values = circle_of(points.shape[1]), []
-    for _ in range(draws):
-        weights = generator.multinomial(texts, np.full(texts, 1 / texts)) / texts
+    for weights in seen_weights(texts, draws, generator):
         gram = np.einsum("a,b,abnm->nm", weights, weights, products, optimize=True)
         values.append(_best_share(_scores_of(gram, components), circle[None])[0])
     own = best_plane(points.mean(axis=0), components).r2
