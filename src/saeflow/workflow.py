@@ -349,9 +349,12 @@ class Workflow(ABC, Generic[S]):
         for job in sorted(jobs, key=lambda job: str(job.log)):
             for log in map(str, job.log):
                 text = Path(log).read_text(errors="replace") if os.path.exists(log) else ""
-                end = text.strip().splitlines()[-LINES_OF_A_LOG:] or ["(nothing)"]
+                end = text.strip().splitlines()[-LINES_OF_A_LOG:]
                 lines += [
-                    f"\n{job.rule.name} failed; {log} ends:",
+                    f"\n{job.rule.name} failed; {log} ends:"
+                    if end
+                    else f"\n{job.rule.name} failed with nothing in {log}; if it did not start, "
+                    f"the reason stands above, under 'Error in rule {job.rule.name}'",
                     *(f"    {line}" for line in end),
                 ]
         return "\n".join(lines)

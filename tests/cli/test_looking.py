@@ -121,6 +121,6 @@ def test_the_last_lines_of_the_log_of_every_failed_job_are_shown(tmp_path: Path)
     ]
     shown = Workflow.ends_of_logs([jobs[0], SimpleNamespace(jobs=[jobs[1]])])  # the last a group
     absent, _, ended = shown.partition("train_sae failed")
-    assert "write_corpus failed" in absent
-    assert "(nothing)" in absent
+    assert f"write_corpus failed with nothing in {tmp_path}/absent.log" in absent
+    assert "above, under 'Error in rule write_corpus'" in absent
     assert ended.splitlines()[1:] == [f"    line {n}" for n in range(20, 30)]
