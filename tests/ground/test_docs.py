@@ -23,10 +23,10 @@ COMMANDS = [
     pytest.param(line, id=f"{page.stem}-{number}")
     for page in PAGES
     for number, line in enumerate(
-        line.removeprefix("$ ")
-        for block in re.findall(r"```(?:bash|console)\n(.*?)```", page.read_text(), re.DOTALL)
+        line
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
         for line in block.replace("\\\n", " ").splitlines()
-        if line.removeprefix("$ ").startswith("saeflow ")
+        if line.startswith("saeflow ")
     )
 ]
 PROFILE = "# in profiles/"  # opens a snippet of a profile of Snakemake's
@@ -36,6 +36,18 @@ SNIPPETS = [
     for number, snippet in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL))
     if not snippet.startswith(PROFILE)
 ]
+
+
+def test_what_is_copied_from_a_page_is_no_prompt_and_no_answer() -> None:
+    blocks = {
+        page.name: re.findall(r"```\w*\n.*?```", page.read_text(), re.DOTALL) for page in PAGES
+    }
+    assert not [
+        (page, block)
+        for page, shown in blocks.items()
+        for block in shown
+        if block.startswith("```console") or re.search(r"^\s*\$ ", block, re.MULTILINE)
+    ]
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
