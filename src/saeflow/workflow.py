@@ -32,6 +32,8 @@ from saeflow.planning.work import Need, missing
 from saeflow.provenance import declare
 
 LINES_OF_A_LOG = 10  # that are shown where a job failed
+BETWEEN = ("activations", "benchmarks", "checkpoints", "corpus", "games", "logs", "models")
+"""Folders of a study that hold what jobs hand on, and no target."""
 
 S = TypeVar("S", bound=Any)
 Param = Callable[[Any], Any]
@@ -393,7 +395,8 @@ class Workflow(ABC, Generic[S]):
         """Snakemake itself would end in a traceback when it makes room for what a job writes."""
         patterns = {*self.results, *chain.from_iterable(self.targets.values())}
         files = [Path(file) for file in self.files(*patterns)]
-        for folder in sorted({folder for file in files for folder in file.parents}):
+        between = [Path("results", self.study.study, name) for name in BETWEEN]
+        for folder in sorted({*between, *(folder for file in files for folder in file.parents)}):
             if os.path.lexists(folder) and not folder.is_dir():
                 raise WorkflowError(
                     f"{folder}: is no folder, and the study has files in it; move away what lies "

@@ -108,7 +108,7 @@ def test_a_second_snakemake_is_refused_where_a_link_makes_one_folder_of_results_
     assert workflow.run("results/tiny/config.yaml") == {"record_study": 1}
 
 
-@pytest.mark.parametrize("folder", ["results/tiny/steering", "results/tiny"])
+@pytest.mark.parametrize("folder", ["results/tiny/steering", "results/tiny", "results/tiny/models"])
 def test_what_lies_in_the_place_of_a_folder_is_named_and_left_alone(workflow, folder):
     place = workflow.directory / folder
     place.parent.mkdir(parents=True)
