@@ -355,8 +355,8 @@ class Workflow(ABC, Generic[S]):
                 lines += [
                     f"\n{job.rule.name} failed; {log} ends:"
                     if end
-                    else f"\n{job.rule.name} failed with nothing in {log}; if it did not start, "
-                    f"the reason stands above, under 'Error in rule {job.rule.name}'",
+                    else f"\n{job.rule.name} failed with nothing in {log}; what killed it or "
+                    f"kept it from starting stands above, under 'Error in rule {job.rule.name}'",
                     *(f"    {line}" for line in end),
                 ]
         return "\n".join(lines)
